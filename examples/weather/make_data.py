@@ -57,7 +57,12 @@ def main() -> None:
         rows = weather.filter(pc.equal(weather["origin"], origin)).sort_by("time_hour")
         path = folder / f"{origin}.parquet"
         pq.write_table(
-            rows, path, row_group_size=ROWS_PER_GROUP, compression="zstd", compression_level=9, write_page_checksum=True
+            rows,
+            path,
+            row_group_size=ROWS_PER_GROUP,
+            compression="zstd",
+            compression_level=9,
+            write_page_checksum=True,
         )
         print(f"{path.name}: {rows.num_rows} rows, {path.stat().st_size} bytes")
 
