@@ -78,8 +78,8 @@ def run_kmeans(
 ) -> tuple[FloatArray, IntArray] | tuple[FloatArray, IntArray, FloatArray]:
     """Return (centroids, idx) once no assignment changes, or after `max_iters` moves of the centroids.
 
-    `idx` always belongs to the returned centroids. With `return_path` a third array holds the centroids before
-    the first move and after each, (moves + 1, K, n).
+    `idx` always belongs to the returned centroids. A third array, with `return_path`, holds the centroids
+    before the first move and after each, (moves + 1, K, n).
     """
     _check_count("max_iters", max_iters, lowest=0)
     samples, centroids = _samples_and_centroids(X, initial_centroids)
