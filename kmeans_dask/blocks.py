@@ -1,0 +1,189 @@
+"""A block of packed rows, and the seam between the algorithm and the engines.
+
+The algorithm is written as functions of a run of blocks, `fn(blocks, *broadcast) -> small value`, whose value depends
+on the rows and the arguments alone, never on how the rows are grouped. An engine decides where they run.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from kmeans_dask.kernels import TILE, norms_of_tiles
+
+Floats = npt.NDArray[np.float64]
+Offsets = npt.NDArray[np.uint32]
+Labels = npt.NDArray[np.int32]
+T = TypeVar("T")
+R = TypeVar("R")
+NO_WEIGHTS: Floats = np.empty(0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Consecutive rows of the source, prepared and packed.
+
+    tiles: (n_tiles, d4, 128) float32 or float64, feature-major; padding rows and features are 0.
+    kept: offsets from first_row of the packed rows, (n_rows,); None: the first n_rows.
+    listed: offsets of the rows that get a label or a null, sorted; None: all n_source_rows.
+    weights: (n_rows,) float64, or (0,) when every row weighs 1.
+    cache: what a run remembers between passes; may be lost at any time, and is when a block travels.
+    """
+
+    tiles: npt.NDArray[Any]
+    norms: Floats
+    n_features: int
+    n_rows: int
+    first_row: int
+    n_source_rows: int
+    kept: Offsets | None = None
+    listed: Offsets | None = None
+    weights: Floats = field(default_factory=lambda: NO_WEIGHTS)
+    cache: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def row_ids(self) -> npt.NDArray[np.int64]:
+        """Return the row id of each packed row, (n_rows,)."""
+        if self.kept is None:
+            return np.arange(self.first_row, self.first_row + self.n_rows, dtype=np.int64)
+        return self.kept.astype(np.int64) + self.first_row
+
+    def row_id(self, i: int) -> int:
+        """Return the row id of packed row i."""
+        return self.first_row + (i if self.kept is None else int(self.kept[i]))
+
+    def rows(self, which: npt.NDArray[np.int64]) -> Floats:
+        """Return the chosen packed rows, (m, n_features) float64."""
+        return self.tiles[which // TILE, : self.n_features, which % TILE].astype(np.float64)
+
+    def all_rows(self) -> Floats:
+        """Return every packed row, (n_rows, n_features) float64."""
+        flat = self.tiles[:, : self.n_features].transpose(0, 2, 1).reshape(-1, self.n_features)
+        return flat[: self.n_rows].astype(np.float64)
+
+    def tile_range(self, start: int, stop: int) -> "Block":
+        """Return tiles start to stop as a block of its own, without copying; it lists the rows it holds."""
+        a, b = start * TILE, min(stop * TILE, self.n_rows)
+        kept = None if self.kept is None else self.kept[a:b]
+        return Block(
+            tiles=self.tiles[start:stop],
+            norms=self.norms[start:stop],
+            n_features=self.n_features,
+            n_rows=b - a,
+            first_row=self.first_row + (a if kept is None else 0),
+            n_source_rows=b - a if kept is None else self.n_source_rows,
+            kept=kept,
+            listed=kept,
+            weights=self.weights[a:b],
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Block, tuple(getattr(self, f.name) for f in fields(self) if f.name != "cache")
+
+    def __sizeof__(self) -> int:
+        arrays = (self.tiles, self.norms, self.kept, self.listed, self.weights)
+        return 200 + sum(array.nbytes for array in arrays if array is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What every pass needs to know of all rows: counts, and bounds for the exact sums."""
+
+    n_samples: int
+    n_weighted: int  # rows of positive weight
+    lowest: Floats  # (n_features,) over the kept rows; zeros when there are none
+    highest: Floats
+    highest_weight: float
+
+    def combined(self, other: "Summary") -> "Summary":
+        """Return the summary of both sets of rows."""
+        if self.n_samples == 0 or other.n_samples == 0:
+            return other if self.n_samples == 0 else self
+        return Summary(
+            self.n_samples + other.n_samples,
+            self.n_weighted + other.n_weighted,
+            np.minimum(self.lowest, other.lowest),
+            np.maximum(self.highest, other.highest),
+            max(self.highest_weight, other.highest_weight),
+        )
+
+    def magnitudes(self) -> Floats:
+        """Return the largest |x| of each feature, (n_features,)."""
+        return np.maximum(np.abs(self.lowest), np.abs(self.highest))
+
+
+def summarise(blocks: Sequence[Block]) -> Summary:
+    """Return the summary of a run of blocks."""
+    summary = Summary(0, 0, np.zeros(blocks[0].n_features), np.zeros(blocks[0].n_features), 0.0)
+    for block in blocks:
+        summary = summary.combined(_summary(block))
+    return summary
+
+
+def _summary(block: Block) -> Summary:
+    if block.n_rows == 0:
+        return Summary(0, 0, np.zeros(block.n_features), np.zeros(block.n_features), 0.0)
+    full, rest = divmod(block.n_rows, TILE)
+    parts = [block.tiles[:full, : block.n_features], block.tiles[full:, : block.n_features, :rest]]
+    lowest = _extreme(np.fmin, parts)
+    highest = _extreme(np.fmax, parts)
+    weighted = int(np.count_nonzero(block.weights)) if block.weights.size else block.n_rows
+    heaviest = float(block.weights.max()) if block.weights.size else 1.0
+    return Summary(block.n_rows, weighted, lowest, highest, heaviest)
+
+
+def _extreme(ufunc: np.ufunc, parts: Sequence[npt.NDArray[Any]]) -> Floats:
+    extremes = [ufunc.reduce(ufunc.reduce(part, axis=2), axis=0) for part in parts if part.size]
+    found: Floats = ufunc.reduce(extremes, axis=0).astype(np.float64)
+    return np.nan_to_num(found, nan=0.0)
+
+
+def padded(n_features: int) -> int:
+    """Return the number of features rounded up to 4."""
+    return -(-n_features // 4) * 4
+
+
+def block_of_tiles(
+    tiles: npt.NDArray[Any],
+    n_features: int,
+    n_rows: int,
+    *,
+    first_row: int = 0,
+    n_source_rows: int | None = None,
+    kept: Offsets | None = None,
+    listed: Offsets | None = None,
+    weights: Floats = NO_WEIGHTS,
+) -> Block:
+    """Return a block of these tiles, its norms computed."""
+    rows = n_rows if n_source_rows is None else n_source_rows
+    norms = norms_of_tiles(tiles)
+    return Block(tiles, norms, n_features, n_rows, first_row, rows, kept, listed, weights)
+
+
+class Run(Protocol):
+    """A range of source rows, the unit in which results are written."""
+
+    @property
+    def first_row(self) -> int: ...
+    @property
+    def n_rows(self) -> int: ...
+
+
+class Blocks(Protocol):
+    """All rows of a data set, on some engine."""
+
+    n_blocks: int
+    summary: Summary
+    n_features: int
+    dtype: np.dtype[Any]
+
+    def map_reduce(self, fn: Callable[..., T], *args: Any, combine: Callable[[T, T], T]) -> T:
+        """Return fn(blocks, *args) of all blocks: of runs of them, combined; the grouping must not matter."""
+        ...
+
+    def map_runs(
+        self, pieces: Callable[..., T], write: Callable[..., R], runs: Sequence[Run], *args: Any
+    ) -> list[R]:
+        """Return write(run, [pieces(block, first_row, stop_row, *args), ...], *args) for each run, in order."""
+        ...

@@ -1,0 +1,224 @@
+"""Lloyd's algorithm: start centroids in, a Fit out.
+
+S. Lloyd, Least squares quantization in PCM, 1982. Empty clusters take the rows farthest from their centroids, as
+scikit-learn does; every sum is exact, so the result does not depend on blocks, threads or workers.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from kmeans_dask import passes, sums
+from kmeans_dask.blocks import Blocks, Floats
+from kmeans_dask.packing import moments
+from kmeans_dask.passes import Candidate, Exponents, Partials
+
+Stop = Literal["converged", "tol", "max_iter", "max_seconds", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One iteration, as the hook sees it; iteration counts from 1, seconds are this iteration's."""
+
+    restart: int
+    seed: int
+    iteration: int
+    inertia: float
+    distortion: float
+    changed: int
+    seconds: float
+
+
+Hook = Callable[[Progress], bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a run ends, besides when no label changes; sq_shift is absolute."""
+
+    max_iter: int = 300
+    sq_shift: float = 0.0
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """One finished run. The labels of `centroids` give exactly this inertia and these sizes."""
+
+    restart: int
+    seed: int
+    centroids: Floats  # (k, d) prepared space
+    sizes: tuple[int, ...]  # rows per cluster
+    inertia: float
+    distortion: float
+    n_iter: int
+    stop: Stop
+    history: tuple[Progress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which restart a run is."""
+
+    restart: int = 0
+    seed: int = 0
+
+    @property
+    def run(self) -> str:
+        """The name under which blocks remember this run."""
+        return f"lloyd-{self.restart}-{self.seed}"
+
+
+def sq_shift_of(tol: float, blocks: Blocks) -> float:
+    """Return tol times the mean feature variance: what `Limits.sq_shift` takes."""
+    if tol == 0:
+        return 0.0
+    _, variances = moments(blocks)
+    return tol * (float(np.cumsum(variances)[-1]) / len(variances))
+
+
+def lloyd(
+    blocks: Blocks, start: Floats, limits: Limits, identity: Identity, hook: Hook = lambda progress: None
+) -> Fit:
+    """Run from the start centroids, (k, d) float64 in the prepared space, until a limit or no label changes."""
+    began = last = time.monotonic()
+    before: Floats | None = None
+    centroids, history = start, list[Progress]()
+    stop: Stop | None = None
+    while stop is None:
+        scales = passes.exponents(blocks.summary, centroids)
+        partials = _pass(blocks, identity.run, before, centroids, scales)
+        now = time.monotonic()
+        history.append(_progress(identity, len(history) + 1, partials, scales, blocks, now - last))
+        last = now
+        wants_stop = hook(history[-1])
+        if before is not None and partials.changed == 0:
+            stop = "converged"
+            break
+        new = updated(blocks, centroids, partials, scales)
+        before, centroids = centroids, new
+        stop = _stop(before, centroids, limits, len(history), now - began, bool(wants_stop))
+    if stop != "converged":
+        scales = passes.exponents(blocks.summary, centroids)
+        partials = _pass(blocks, identity.run, before, centroids, scales)
+    blocks.map_reduce(passes.forget, identity.run, combine=int.__add__)
+    inertia = inertia_of(partials, scales)
+    sizes = tuple(partials.rows.tolist())
+    distortion = inertia / total_weight(partials, scales)
+    return Fit(
+        identity.restart, identity.seed, centroids, sizes, inertia, distortion, len(history), stop, tuple(history)
+    )
+
+
+def _pass(blocks: Blocks, run: str, before: Floats | None, centroids: Floats, scales: Exponents) -> Partials:
+    return blocks.map_reduce(passes.lloyd_pass, run, before, centroids, scales, combine=Partials.combined)
+
+
+def _progress(
+    identity: Identity, iteration: int, partials: Partials, scales: Exponents, blocks: Blocks, seconds: float
+) -> Progress:
+    inertia = inertia_of(partials, scales)
+    distortion = inertia / total_weight(partials, scales)
+    return Progress(
+        identity.restart, identity.seed, iteration, inertia, distortion, partials.changed, seconds
+    )
+
+
+def _stop(
+    before: Floats, centroids: Floats, limits: Limits, n_iter: int, seconds: float, wants_stop: bool
+) -> Stop | None:
+    if wants_stop:
+        return "stopped"
+    moved = centroids - before
+    if limits.sq_shift > 0 and float(np.cumsum(moved * moved)[-1]) <= limits.sq_shift:
+        return "tol"
+    if n_iter >= limits.max_iter:
+        return "max_iter"
+    if limits.max_seconds is not None and seconds >= limits.max_seconds:
+        return "max_seconds"
+    return None
+
+
+def inertia_of(partials: Partials, scales: Exponents) -> float:
+    """Return the weighted sum of squared distances, correctly rounded."""
+    return sums.value(sums.integers(partials.inertia[:, None])[0], scales.inertia)
+
+
+def total_weight(partials: Partials, scales: Exponents) -> float:
+    """Return the weight of all rows."""
+    if partials.weight.shape[1] == 0:
+        return float(partials.rows.sum())
+    return sums.value(sum(sums.integers(partials.weight)), scales.weight)
+
+
+def updated(blocks: Blocks, centroids: Floats, partials: Partials, scales: Exponents) -> Floats:
+    """Return each cluster's mean; an empty cluster takes a farthest row, or keeps its centroid if none is left."""
+    totals = _Totals.of(partials, scales)
+    empty = [j for j, weight in enumerate(totals.weights) if weight == 0]
+    if empty:
+        m = len(empty) + len(centroids)  # some may be the only row of their cluster and cannot be taken
+        rows = blocks.map_reduce(passes.farthest_rows, centroids, m, combine=partial(passes.farthest, m=m))
+        totals.refill(empty, rows)
+    return totals.means(centroids)
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Exact integer sums per cluster: weights[j] in 2**weight_shift, sums[f][j] in 2**shifts[f]."""
+
+    rows: list[int]
+    weights: list[int]
+    sums: list[list[int]]
+    weight_shift: int
+    shifts: list[int]
+
+    @classmethod
+    def of(cls, partials: Partials, scales: Exponents) -> "_Totals":
+        rows = partials.rows.tolist()
+        weighted = partials.weight.shape[1] > 0
+        weights = sums.integers(partials.weight) if weighted else list(rows)
+        d, k = partials.sums.shape[1:]
+        flat = sums.integers(partials.sums.reshape(3, -1))
+        shifts = [int(e) - 63 for e in scales.columns]
+        by_feature = [flat[f * k : (f + 1) * k] for f in range(d)]
+        return cls(rows, weights, by_feature, scales.weight - 63 if weighted else 0, shifts)
+
+    def refill(self, empty: list[int], candidates: list[Candidate]) -> None:
+        """Move one row to each empty cluster, the farthest to the lowest; no cluster gives its last row."""
+        remaining = iter(candidates)
+        for j in empty:
+            row = next((c for c in remaining if self.rows[c.label] > 1), None)
+            if row is None:
+                return
+            self._move(row, j)
+
+    def _move(self, row: Candidate, target: int) -> None:
+        for f, shift in enumerate(self.shifts):
+            addend = _truncated(row.weight * float(row.row[f]), shift)
+            self.sums[f][row.label] -= addend
+            self.sums[f][target] = addend
+        weight = _truncated(row.weight, self.weight_shift) if self.weight_shift else 1
+        self.weights[row.label] -= weight
+        self.weights[target] = weight
+        self.rows[row.label] -= 1
+        self.rows[target] += 1
+
+    def means(self, centroids: Floats) -> Floats:
+        """Return the correctly rounded means, (k, d); a cluster without weight keeps its centroid."""
+        means = centroids.copy()
+        for f, shift in enumerate(self.shifts):
+            for j, weight in enumerate(self.weights):
+                if weight:
+                    means[j, f] = sums.ratio(self.sums[f][j], shift, weight, self.weight_shift)
+        return means
+
+
+def _truncated(x: float, shift: int) -> int:
+    """Return the integer limb sum of one addend, as the kernels make it."""
+    numerator, denominator = x.as_integer_ratio()
+    scaled = (abs(numerator) << -shift) // denominator if shift < 0 else abs(numerator) // (denominator << shift)
+    return scaled if x >= 0 else -scaled

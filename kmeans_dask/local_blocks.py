@@ -1,0 +1,81 @@
+"""The engine in this process: blocks on a pool of threads."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise
+
+_GROUPS_PER_THREAD = 4
+
+
+class LocalBlocks:
+    """Blocks of this process; `map_reduce` runs on n_threads threads, all cores by default."""
+
+    def __init__(self, blocks: Sequence[Block], n_threads: int | None = None, summary: Summary | None = None) -> None:
+        self.blocks = sorted(blocks, key=lambda block: block.first_row)
+        self.n_blocks = len(self.blocks)
+        self.n_features = self.blocks[0].n_features
+        self.dtype: np.dtype[Any] = self.blocks[0].tiles.dtype
+        self.n_threads = n_threads or len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="kmeans")
+        self._groups = _groups(self.blocks, self.n_threads * _GROUPS_PER_THREAD)
+        self.summary = self.map_reduce(summarise, combine=Summary.combined) if summary is None else summary
+
+    def map_reduce(self, fn: Callable[..., T], *args: Any, combine: Callable[[T, T], T]) -> T:
+        """Return fn(blocks, *args) of all blocks; see `Blocks`."""
+        return reduce(combine, self._pool.map(lambda group: fn(group, *args), self._groups))
+
+    def map_blocks(self, fn: Callable[..., Block], *args: Any) -> "LocalBlocks":
+        """Return the blocks fn(block, *args)."""
+        return LocalBlocks(list(self._pool.map(lambda block: fn(block, *args), self.blocks)), self.n_threads)
+
+    def map_runs(
+        self, pieces: Callable[..., T], write: Callable[..., R], runs: Sequence[Run], *args: Any
+    ) -> list[R]:
+        """Return write(run, pieces of its rows, *args) for each run; see `Blocks`."""
+
+        def one(run: Run) -> R:
+            stop = run.first_row + run.n_rows
+            return write(run, [pieces(b, run.first_row, stop, *args) for b in overlapping(self.blocks, run)], *args)
+
+        return list(self._pool.map(one, runs))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> "LocalBlocks":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def overlapping(blocks: Iterable[Block], run: Run) -> list[Block]:
+    """Return the blocks that hold source rows of a run."""
+    stop = run.first_row + run.n_rows
+    return [b for b in blocks if b.first_row < stop and b.first_row + b.n_source_rows > run.first_row]
+
+
+def _groups(blocks: Sequence[Block], n_groups: int) -> list[list[Block]]:
+    """Cut the blocks' tiles into about n_groups runs of equal length."""
+    n_tiles = sum(len(block.tiles) for block in blocks)
+    share = max(1, -(-n_tiles // n_groups))
+    groups: list[list[Block]] = [[]]
+    room = share
+    for block in blocks:
+        start = 0
+        while start < len(block.tiles):
+            stop = min(len(block.tiles), start + room)
+            groups[-1].append(block if stop - start == len(block.tiles) else block.tile_range(start, stop))
+            room -= stop - start
+            start = stop
+            if room == 0:
+                groups.append([])
+                room = share
+    return [group for group in groups if group] or [list(blocks[:1])]

@@ -1,0 +1,191 @@
+"""Columns of numbers become packed blocks: shifted, rounded to the stored dtype, then filled and scaled.
+
+A raw float64 value x is stored as s = dtype(x - shift) and, after the whole data set is known, as
+dtype((s - center) * (1 / scale)), nulls taking the value s = fill. The shift keeps float32 accurate on data far from
+zero and is rounded so coarsely that exact ties between rows stay ties.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kmeans_dask import kernels, sums
+from kmeans_dask.blocks import NO_WEIGHTS, Block, Blocks, Floats, Offsets, Summary, block_of_tiles, padded
+from kmeans_dask.errors import DataError
+from kmeans_dask.kernels import TILE
+
+logger = logging.getLogger(__name__)
+
+HEAD_ROWS = 65_536
+_LARGEST = {"float32": 2.0**60, "float64": 2.0**480}
+Column = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preparation:
+    """How a raw value becomes a stored one; every array is (n_features,) float64."""
+
+    feature_names: tuple[str, ...]
+    dtype: str
+    shift: Floats
+    center: Floats
+    scale: Floats  # 0 for a constant column under "standard"
+    fill: Floats
+    nulls: str = "error"
+    scaling: str = "none"
+
+    def in_units(self, prepared: Floats) -> Floats:
+        """Return points of the prepared space, (k, n_features), in the user's own units."""
+        return self.shift + (self.center + prepared * self.scale)
+
+    def inverse(self) -> Floats:
+        """Return 1 / scale, 0 where the scale is 0."""
+        inverse: Floats = np.divide(1.0, self.scale, out=np.zeros_like(self.scale), where=self.scale != 0)
+        return inverse
+
+    @property
+    def is_final_when_packed(self) -> bool:
+        """Whether packing alone prepares a row: nothing to fill or scale."""
+        return self.nulls != "mean" and self.scaling == "none"
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """Where columns come from: see `Block` for first_row, n_source_rows and listed."""
+
+    first_row: int
+    n_source_rows: int
+    listed: Offsets | None = None
+
+
+def provisional(feature_names: tuple[str, ...], head: Sequence[Column], dtype: str) -> Preparation:
+    """Return the preparation for packing, from the first 65,536 rows of each column: its shift alone."""
+    shift = np.array([_shift(column) for column in head])
+    zeros, ones = np.zeros(len(shift)), np.ones(len(shift))
+    return Preparation(feature_names, dtype, shift, zeros, ones, zeros)
+
+
+def _shift(column: Column) -> float:
+    values = column[:HEAD_ROWS].astype(np.float64)
+    values = values[~np.isnan(values)]
+    if not values.size:
+        return 0.0
+    lowest, highest = float(values.min()), float(values.max())
+    spread = highest - lowest
+    if spread == 0 or not math.isfinite(spread):
+        return lowest if spread == 0 else 0.0
+    e = sums.exponent(max(abs(lowest), abs(highest)))
+    high, low = kernels.total_of(values, NO_WEIGHTS, sums.scale(e))
+    mean = sums.ratio((int(high) << 32) + int(low), e - 63, values.size, 0)
+    grid = math.ldexp(1.0, math.frexp(spread)[1] - 1 - 4)
+    return round(mean / grid) * grid if abs(mean / grid) < 2.0**52 else mean
+
+
+def pack(columns: Sequence[Column], rows: RowRange, preparation: Preparation, weights: Floats | None = None) -> Block:
+    """Return a block of the listed rows of these columns, (n,) each; under nulls="drop" without those holding a NaN."""
+    kept = rows.listed
+    weights = NO_WEIGHTS if weights is None else weights
+    if preparation.nulls == "drop":
+        whole = ~np.logical_or.reduce([np.isnan(column) for column in columns])
+        if not whole.all():
+            kept = np.flatnonzero(whole).astype(np.uint32) if kept is None else kept[whole]
+            columns = [column[whole] for column in columns]
+            weights = weights[whole] if weights.size else weights
+    n_rows, n_features = len(columns[0]), len(columns)
+    tiles = np.zeros((-(-n_rows // TILE), padded(n_features), TILE), preparation.dtype)
+    for f, column in enumerate(columns):
+        largest = kernels.pack_column(np.ascontiguousarray(column), preparation.shift[f], f, tiles)
+        _check_magnitude(largest, preparation, f)
+    return block_of_tiles(
+        tiles, n_features, n_rows, first_row=rows.first_row, n_source_rows=rows.n_source_rows,
+        kept=kept, listed=rows.listed, weights=np.ascontiguousarray(weights, dtype=np.float64),
+    )  # fmt: skip
+
+
+def _check_magnitude(largest: float, preparation: Preparation, feature: int) -> None:
+    limit = _LARGEST[preparation.dtype] / math.sqrt(len(preparation.feature_names))
+    if largest > limit:
+        fix = 'Set dtype = "float64"' if preparation.dtype == "float32" else "Rescale the column"
+        raise DataError(
+            f"feature {preparation.feature_names[feature]!r}: a value lies {largest:.6g} from the column's centre; squared "
+            f"distances in {preparation.dtype} hold only {limit:.6g}. {fix} or drop the row."
+        )
+
+
+def finish(block: Block, preparation: Preparation) -> Block:
+    """Return the block with nulls filled and values scaled; rows, ids and weights stay."""
+    out = np.zeros_like(block.tiles)
+    inverse = preparation.inverse()
+    for f in range(block.n_features):
+        finishing = (preparation.fill[f], preparation.center[f], inverse[f])
+        kernels.finish_column(block.tiles, block.n_rows, f, finishing, out)
+    return replace(block, tiles=out, norms=kernels.norms_of_tiles(out), cache={})
+
+
+def final(blocks: Blocks, packed: Preparation) -> Preparation:
+    """Return the preparation with fill, center and scale of packed blocks, exact over all non-null rows."""
+    means, variances = moments(blocks)
+    warn_of_coarse(blocks.summary, packed)
+    standard = packed.scaling == "standard"
+    constant = blocks.summary.lowest == blocks.summary.highest
+    scale = np.where(constant, 0.0, np.sqrt(variances)) if standard else packed.scale
+    center = np.where(constant, blocks.summary.lowest, means) if standard else packed.center
+    return replace(packed, center=center, scale=scale, fill=means)
+
+
+def warn_of_coarse(summary: Summary, packed: Preparation) -> None:
+    """Warn of columns whose spread float32 resolves with less than 12 bits."""
+    unit = float(np.finfo(packed.dtype).eps)
+    spread = summary.highest - summary.lowest
+    for f in np.flatnonzero((spread > 0) & (summary.magnitudes() * unit > spread * 2.0**-12)):
+        logger.warning(
+            "feature %r: %s resolves its spread of %.6g only to %.3g; use dtype float64",
+            packed.feature_names[f], packed.dtype, spread[f], summary.magnitudes()[f] * unit,
+        )  # fmt: skip
+
+
+def moments(blocks: Blocks) -> tuple[Floats, Floats]:
+    """Return each feature's mean and population variance over its values that are not NaN, exact to rounding."""
+    magnitudes = blocks.summary.magnitudes()
+    zeros = np.zeros(blocks.n_features)
+    means = _averages(blocks, zeros, False, magnitudes)
+    spread = np.maximum(np.abs(blocks.summary.highest - means), np.abs(blocks.summary.lowest - means))
+    return means, _averages(blocks, means, True, spread * spread)
+
+
+def _averages(blocks: Blocks, centers: Floats, squared: bool, bounds: Floats) -> Floats:
+    exponents = [sums.exponent(float(bound)) for bound in bounds]
+    factors = np.array([sums.scale(e) for e in exponents])
+    counts, limbs = blocks.map_reduce(column_sums, centers, squared, factors, combine=_add_column_sums)
+    totals = sums.integers(limbs)
+    return np.array([
+        sums.ratio(total, e - 63, int(n), 0) if n else 0.0
+        for total, e, n in zip(totals, exponents, counts, strict=True)
+    ])  # fmt: skip
+
+
+def column_sums(
+    blocks: Sequence[Block], centers: Floats, squared: bool, factors: Floats
+) -> tuple[npt.NDArray[np.int64], sums.Limbs]:
+    """Return (counts (d,), limbs (3, d)) of each feature's x - center, or of its square, over values not NaN."""
+    n_features = len(centers)
+    counts, limbs = np.zeros(n_features, np.int64), np.zeros((3, n_features), np.int64)
+    for block in blocks:
+        found = [
+            kernels.add_column(block.tiles, block.n_rows, f, centers[f], squared, factors[f])
+            for f in range(n_features)
+        ]
+        count, high, low = np.array(found, np.int64).reshape(-1, 3).T
+        counts, limbs = counts + count, sums.added(limbs, sums.normalised(high, low))
+    return counts, limbs
+
+
+def _add_column_sums(
+    a: tuple[npt.NDArray[np.int64], sums.Limbs], b: tuple[npt.NDArray[np.int64], sums.Limbs]
+) -> tuple[npt.NDArray[np.int64], sums.Limbs]:
+    return a[0] + b[0], sums.added(a[1], b[1])

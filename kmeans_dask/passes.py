@@ -1,0 +1,188 @@
+"""What one pass over a run of blocks computes for Lloyd's algorithm, and how partial results combine.
+
+The labels of a run's last pass are remembered in each block, under the digests of the centroids they belong to. They
+are a cache: a pass that finds other ones, or none, computes what it needs again, so its value depends on its arguments
+alone, also when it is repeated or when a block is new to its worker.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kmeans_dask import kernels, sums
+from kmeans_dask.blocks import Block, Floats, Labels, Summary, padded
+from kmeans_dask.sums import Limbs
+
+Scan = tuple[npt.NDArray[Any], npt.NDArray[Any], float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Partials:
+    """What a pass returns for k clusters; rows counts rows, the limbs hold weighted sums."""
+
+    rows: npt.NDArray[np.int64]  # (k,)
+    weight: Limbs  # (3, k); (3, 0) when every row weighs 1
+    sums: Limbs  # (3, d, k)
+    inertia: Limbs  # (3,)
+    changed: int
+
+    def combined(self, other: "Partials") -> "Partials":
+        """Return the partials of both sets of rows."""
+        return Partials(
+            self.rows + other.rows,
+            sums.added(self.weight, other.weight),
+            sums.added(self.sums, other.sums),
+            sums.added(self.inertia, other.inertia),
+            self.changed + other.changed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exponents:
+    """The exponents of the exact sums, from bounds over all rows: the same for every block."""
+
+    columns: npt.NDArray[np.int64]  # (d,): of weight * x
+    weight: int
+    inertia: int
+
+
+def exponents(summary: Summary, centroids: Floats) -> Exponents:
+    """Return exponents for a pass with these centroids, (k, d)."""
+    magnitudes, heaviest = summary.magnitudes(), summary.highest_weight
+    columns = [sums.exponent(float(m) * heaviest) for m in magnitudes]
+    reach = magnitudes + np.abs(centroids).max(axis=0)
+    farthest = float(np.cumsum(reach * reach)[-1]) * (1 + 2.0**-20)
+    return Exponents(np.array(columns), sums.exponent(heaviest), sums.exponent(farthest * heaviest))
+
+
+def digest(centroids: Floats) -> str:
+    """Return a name for the exact bits of centroids."""
+    return hashlib.blake2b(np.ascontiguousarray(centroids), digest_size=16).hexdigest()
+
+
+def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
+    """Return centroids as `kernels.label_rows` scans them."""
+    k, d = centroids.shape
+    k4 = padded(k)
+    negative = np.zeros((k4, padded(d)), dtype)
+    negative[:k, :d] = -2.0 * centroids
+    squares = np.full(k4, np.inf, dtype)
+    sq_norms = np.einsum("jf,jf->j", centroids, centroids)  # only the scan's, whose rounding does not count
+    squares[:k] = sq_norms
+    info = np.finfo(dtype)
+    radius = float(np.sqrt(sq_norms.max())) * (1 + 1e-9)
+    return negative, squares, radius, float(info.eps) / 2, float(info.tiny) * (d + 8)
+
+
+def labels_of(block: Block, centroids: Floats, scan: Scan) -> Labels:
+    """Return the label of each packed row, (n_rows,) int32."""
+    labels = np.empty(block.n_rows, np.int32)
+    kernels.label_rows(block.tiles, block.n_rows, block.norms, scan, centroids, labels)
+    return labels
+
+
+def sq_distances_of(block: Block, centroids: Floats, labels: Labels) -> Floats:
+    """Return each packed row's canonical squared distance to the centroid of its label, (n_rows,)."""
+    sq_distances = np.empty(block.n_rows)
+    columns = np.ascontiguousarray(centroids.T)
+    kernels.distances_of_rows(block.tiles, block.n_rows, columns, labels, sq_distances)
+    return sq_distances
+
+
+def lloyd_pass(
+    blocks: Sequence[Block], run: str, before: Floats | None, centroids: Floats, scales: Exponents
+) -> Partials:
+    """Label every row with its nearest centroid and return the sums of each cluster.
+
+    before: the centroids of the pass before, None in the first, when every row counts as changed.
+    """
+    k, d = centroids.shape
+    scan = scan_of(centroids, blocks[0].tiles.dtype)
+    names = ("" if before is None else digest(before), digest(centroids))
+    weighted = blocks[0].weights.size > 0
+    factors = np.array([sums.scale(int(e)) for e in scales.columns])
+    rows = np.zeros(k, np.int64)
+    high, low = np.zeros((d, k), np.int64), np.zeros((d, k), np.int64)
+    weight_high, weight_low = np.zeros((2, k if weighted else 0), np.int64)
+    inertia_high = inertia_low = changed = 0
+    for block in blocks:
+        labels, block_changed = _relabel(block, run, before, centroids, scan, names)
+        changed += block_changed
+        kernels.count_rows(labels, rows)
+        kernels.add_rows(block.tiles, block.n_rows, labels, block.weights, factors, high, low)
+        if weighted:
+            kernels.add_values(block.weights, labels, sums.scale(scales.weight), weight_high, weight_low)
+        sq_distances = sq_distances_of(block, centroids, labels)
+        cost = kernels.total_of(sq_distances, block.weights, sums.scale(scales.inertia))
+        inertia_high, inertia_low = inertia_high + int(cost[0]), inertia_low + int(cost[1])
+    inertia = sums.normalised(np.int64(inertia_high), np.int64(inertia_low))
+    return Partials(
+        rows, sums.normalised(weight_high, weight_low), sums.normalised(high, low), inertia, changed
+    )
+
+
+def _relabel(
+    block: Block, run: str, before: Floats | None, centroids: Floats, scan: Scan, names: tuple[str, str]
+) -> tuple[Labels, int]:
+    """Return the block's labels and how many differ from those of the centroids before."""
+    state = block.cache.get(run)
+    if state is not None and state[:2] == names:
+        return state[2], state[3]
+    if before is None:
+        old = None
+    elif state is not None and state[1] == names[0]:
+        old = state[2]
+    else:
+        old = labels_of(block, before, scan_of(before, block.tiles.dtype))
+    labels = labels_of(block, centroids, scan)
+    changed = block.n_rows if old is None else int(kernels.count_changed(old, labels))
+    block.cache[run] = (*names, labels, changed)
+    return labels, changed
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row that might become a centroid."""
+
+    sq_distance: float
+    row_id: int
+    label: int
+    weight: float
+    row: Floats  # (d,)
+
+
+def farthest_rows(blocks: Sequence[Block], centroids: Floats, m: int) -> list[Candidate]:
+    """Return the m rows of positive weight and distance farthest from their centroid, ties to the lowest row id."""
+    scan = scan_of(centroids, blocks[0].tiles.dtype)
+    found: list[Candidate] = []
+    for block in blocks:
+        labels = labels_of(block, centroids, scan)
+        sq_distances = sq_distances_of(block, centroids, labels)
+        if block.weights.size:
+            sq_distances = np.where(block.weights > 0, sq_distances, 0.0)
+        order = np.argsort(-sq_distances, kind="stable")[:m]
+        rows = block.rows(order)
+        found += [
+            Candidate(
+                float(sq_distances[i]), block.row_id(int(i)), int(labels[i]),
+                float(block.weights[i]) if block.weights.size else 1.0, row,
+            )
+            for i, row in zip(order, rows, strict=True)
+            if sq_distances[i] > 0
+        ]  # fmt: skip
+        found = farthest(found, [], m)
+    return found
+
+
+def farthest(a: list[Candidate], b: list[Candidate], m: int) -> list[Candidate]:
+    """Return the m farthest of two lists."""
+    return sorted(a + b, key=lambda c: (-c.sq_distance, c.row_id))[:m]
+
+
+def forget(blocks: Sequence[Block], run: str) -> int:
+    """Drop what the blocks remember of a run; return how many did."""
+    return sum(block.cache.pop(run, None) is not None for block in blocks)

@@ -1,0 +1,56 @@
+"""Exact sums: every addend becomes integers, so that no order, grouping or thread changes a bit.
+
+An addend x with |x| < 2**E is y = x * 2**(31 - E), h = trunc(y), l = trunc((y - h) * 2**32): two int64 limbs in units
+of 2**(E - 31) and 2**(E - 63). What lies below 2**(E - 63) is dropped, per addend, whatever its neighbours.
+Accumulators of up to 2**31 rows cannot overflow; `normalised` then carries them into three limbs of 32 bits and a
+sign, which add up without overflow for any number of rows.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+Limbs = npt.NDArray[np.int64]
+_LOW = np.int64(0xFFFFFFFF)
+_MIN_EXPONENT = -980
+
+
+def exponent(bound: float) -> int:
+    """Return E with bound < 2**E, for finite bound >= 0; zero and the smallest numbers share one E."""
+    return max(math.frexp(bound)[1], _MIN_EXPONENT)
+
+
+def scale(exponent: int) -> float:
+    """Return 2**(31 - exponent), the factor of the high limb."""
+    return math.ldexp(1.0, 31 - exponent)
+
+
+def normalised(high: Limbs, low: Limbs) -> Limbs:
+    """Return (3, ...) limbs of the accumulators: signed top, then two of 32 bits."""
+    high = high + (low >> 32)
+    return np.stack((high >> 32, high & _LOW, low & _LOW))
+
+
+def added(a: Limbs, b: Limbs) -> Limbs:
+    """Return the (3, ...) limbs of a + b."""
+    low = a[2] + b[2]
+    middle = a[1] + b[1] + (low >> 32)
+    return np.stack((a[0] + b[0] + (middle >> 32), middle & _LOW, low & _LOW))
+
+
+def integers(limbs: Limbs) -> list[int]:
+    """Return the totals of (3, n) limbs as Python integers, in units of 2**(E - 63)."""
+    top, middle, low = (part.tolist() for part in limbs)
+    return [(t << 64) + (m << 32) + x for t, m, x in zip(top, middle, low, strict=True)]
+
+
+def value(total: int, exponent: int) -> float:
+    """Return total * 2**(E - 63), correctly rounded."""
+    return ratio(total, exponent - 63, 1, 0)
+
+
+def ratio(total: int, shift: int, divisor: int, divisor_shift: int) -> float:
+    """Return (total * 2**shift) / (divisor * 2**divisor_shift), correctly rounded; Python divides integers so."""
+    power = shift - divisor_shift
+    return (total << power) / divisor if power >= 0 else total / (divisor << -power)
