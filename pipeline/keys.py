@@ -1,0 +1,76 @@
+"""Rules for single values of the job that a type cannot state."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from pydantic_core import PydanticCustomError
+
+INITS = ("k-means||", "k-means++", "random")
+
+_URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kKMGT]i?)?B?\s*$")
+_SIGNED = re.compile(r"[?&](sig|token|x-amz-\w+|awsaccesskeyid|signature)=", re.IGNORECASE)
+_SCHEDULER = re.compile(r"^(tcp|tls|ws|wss|ucx|inproc)://\S+$")
+_USERINFO = re.compile(r"//[^/\s]*@")
+
+
+def is_uri(text: str) -> bool:
+    """Whether `text` is a URI, not a path of this machine."""
+    return _URI.match(text) is not None
+
+
+def redacted(text: str) -> str:
+    """Return `text` without the user information of any URI in it."""
+    return _USERINFO.sub("//***@", text)
+
+
+def location(text: str) -> str:
+    """Refuse a path or URI that holds credentials: the job is written to the manifest and to logs."""
+    parts = urlsplit(text) if is_uri(text) else None
+    if parts is None:
+        return text
+    container = parts.scheme in ("abfs", "abfss")  # abfs://container@account is no credential
+    secret = ":" in parts.netloc.rpartition("@")[0] if container else "@" in parts.netloc
+    if secret or _SIGNED.search(text):
+        rule = "holds credentials. Remove them from the URI and set them in the environment"
+        raise PydanticCustomError("secret", rule)
+    return text
+
+
+def init_name(text: str) -> str:
+    """Refuse a misspelt method that would be taken for the path of a model."""
+    close = difflib.get_close_matches(text.lower(), INITS, n=1, cutoff=0.7)
+    if text in INITS or not close:
+        return text
+    rule = f'is not a known method. Did you mean "{close[0]}"? For a stored model write "./{text}"'
+    raise PydanticCustomError("init", "{rule}", {"rule": rule})
+
+
+def scheduler_address(text: str) -> str:
+    """Refuse what is not a scheduler's address."""
+    if not _SCHEDULER.match(text):
+        raise ValueError('must be the address of a scheduler like "tcp://scheduler:8786"')
+    return text
+
+
+def byte_count(value: object) -> object:
+    """Return a size like "64MiB" or "2 GB" as bytes; leave other types to the type check."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.match(value)
+    if match is None:
+        raise ValueError('must be a number of bytes or a size like "64MiB"')
+    number, unit = match.group(1), match.group(2) or ""
+    base = 1024 if unit.endswith("i") else 1000
+    return int(float(number) * base ** (" kMGT".index(unit[0].replace("K", "k")) if unit else 0))
+
+
+def one_or_many(value: object) -> object:
+    """Return a single path as a list of one."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Sequence):
+        raise ValueError("must be a path or a list of paths")
+    return value
