@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from kmeans_dask.errors import ConfigError
-from pipeline.keys import redacted
+from pipeline.config.keys import redacted
 
 _RULES = {
     "tuple_type": "must be a list of strings",

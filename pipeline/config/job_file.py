@@ -1,4 +1,4 @@
-"""The job: one TOML file, one frozen and validated value."""
+"""A TOML file, or sections as dicts -> a Job."""
 
 import glob
 import os
@@ -11,30 +11,9 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from kmeans_dask.errors import ConfigError
-from pipeline.keys import INITS, is_uri, redacted
-from pipeline.problems import as_config_error, listed
-from pipeline.sections import (
-    DaskConfig,
-    Job,
-    KMeansConfig,
-    OutputConfig,
-    PrepareConfig,
-    SourceConfig,
-    StorageConfig,
-)
-
-__all__ = [
-    "DaskConfig",
-    "Job",
-    "KMeansConfig",
-    "OutputConfig",
-    "PrepareConfig",
-    "SourceConfig",
-    "StorageConfig",
-    "job_from_sections",
-    "load_job",
-    "resolved",
-]
+from pipeline.config.keys import INITS, is_uri, redacted
+from pipeline.config.problems import as_config_error, listed
+from pipeline.config.sections import Job
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
