@@ -161,6 +161,16 @@ def block_of_tiles(
     return Block(tiles, norms, n_features, n_rows, first_row, rows, kept, listed, weights)
 
 
+def block_of_rows(rows: Floats, weights: Floats = NO_WEIGHTS) -> Block:
+    """Return a float64 block of rows (m, d) as they are, with row ids 0 to m - 1."""
+    n_rows, n_features = rows.shape
+    n_tiles = -(-n_rows // TILE)
+    padded_rows = np.zeros((n_tiles * TILE, padded(n_features)))
+    padded_rows[:n_rows, :n_features] = rows
+    tiles = np.ascontiguousarray(padded_rows.reshape(n_tiles, TILE, -1).transpose(0, 2, 1))
+    return block_of_tiles(tiles, n_features, n_rows, weights=weights)
+
+
 class Run(Protocol):
     """A range of source rows, the unit in which results are written."""
 

@@ -1,0 +1,153 @@
+"""Start centroids, (k, d) float64 in the prepared space, that depend on the rows and the seed alone.
+
+random: distinct rows. k-means++: Arthur and Vassilvitskii 2007. k-means||: Bahmani et al. 2012, algorithm 2, with
+l = 2k and 5 rounds, its candidates reclustered by weighted k-means++ and Lloyd. Rows of weight zero are never seeds.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from kmeans_dask import draws, randoms, sums
+from kmeans_dask.blocks import Blocks, Floats, block_of_rows
+from kmeans_dask.draws import Known, Rows
+from kmeans_dask.local_blocks import LocalBlocks
+from kmeans_dask.lloyd import Identity, Limits, lloyd
+
+ROUNDS = 5
+OVERSAMPLING = 2.0
+_RECLUSTER_TRIALS = 3
+_RECLUSTER_ITERATIONS = 30
+METHODS = ("k-means||", "k-means++", "random")
+
+
+def seeds(blocks: Blocks, n_clusters: int, seed: int, method: str) -> Floats:
+    """Return n_clusters start centroids by one of `METHODS`; distinct rows while there are enough of them."""
+    if method == "random":
+        found = random_rows(blocks, n_clusters, seed)
+    elif method == "k-means++":
+        found = plus_plus(blocks, n_clusters, seed)
+    else:
+        found = parallel(blocks, n_clusters, seed)
+    # With fewer distinct rows than clusters the rest repeat: they stay empty, and inertia is 0.
+    return np.resize(found, (n_clusters, found.shape[1]))
+
+
+def random_rows(blocks: Blocks, n_clusters: int, seed: int) -> Floats:
+    """Return up to n_clusters distinct rows: those of the smallest hashes."""
+    key = randoms.derived(seed, "random rows")
+    merge = partial(draws.merge_smallest, key=key, m=n_clusters)
+    return blocks.map_reduce(draws.smallest, key, n_clusters, combine=merge).values
+
+
+def _resolved(costs: list[draws.Cost], drawn: int) -> tuple[int, int]:
+    """Return the first row id of the run of rows in which the running cost passes `drawn`, and what is left there."""
+    for cost in costs:
+        if drawn < cost.total:
+            return cost.first_row_id, drawn
+        drawn -= cost.total
+    raise AssertionError("unreachable: drawn is below the total")
+
+
+@dataclass(slots=True)
+class _Chosen:
+    """The centroids chosen so far and the exact cost of all rows under them."""
+
+    blocks: Blocks
+    run: str
+    known: Known
+
+    @classmethod
+    def none(cls, blocks: Blocks, run: str) -> "_Chosen":
+        return cls(blocks, run, Known.nothing(blocks.summary))
+
+    def add(self, rows: Floats) -> None:
+        self.known = self.known.extended(rows)
+
+    def cost(self) -> int:
+        """Return the exact cost of all rows, in units of 2**(known.exponent - 63)."""
+        return sum(cost.total for cost in self._costs())
+
+    def draw(self, seed: int, purpose: str) -> Floats | None:
+        """Return one row, (1, d), drawn in proportion to its cost; None when every row costs nothing."""
+        while True:
+            costs = self._costs()
+            total = sum(cost.total for cost in costs)
+            if total == 0:
+                return None
+            first_row_id, rest = _resolved(costs, randoms.below(total, seed, purpose))
+            found = self.blocks.map_reduce(
+                draws.pick, self.run, self.known, first_row_id, rest, combine=Rows.joined
+            )
+            # None: the rows were grouped anew in between, after a lost worker. The same draw finds the same row.
+            if len(found.row_ids):
+                return found.values
+
+    def _costs(self) -> list[draws.Cost]:
+        return sorted(self.blocks.map_reduce(draws.costs, self.run, self.known, combine=list.__add__))
+
+    def forget(self) -> None:
+        self.blocks.map_reduce(draws.forget, self.run, combine=int.__add__)
+
+
+def plus_plus(blocks: Blocks, n_clusters: int, seed: int) -> Floats:
+    """Return up to n_clusters rows, each drawn in proportion to its weighted squared distance to those before."""
+    chosen = _Chosen.none(blocks, f"plus-plus-{seed}")
+    _continue(chosen, n_clusters, seed)
+    chosen.forget()
+    return chosen.known.centroids
+
+
+def _continue(chosen: _Chosen, n_clusters: int, seed: int) -> None:
+    while len(chosen.known.centroids) < n_clusters:
+        row = chosen.draw(seed, f"plus plus {len(chosen.known.centroids)}")
+        if row is None:
+            return
+        chosen.add(row)
+
+
+def parallel(
+    blocks: Blocks, n_clusters: int, seed: int, rounds: int = ROUNDS, oversampling: float = OVERSAMPLING
+) -> Floats:
+    """Return n_clusters centroids by k-means||: few passes, each drawing about oversampling * n_clusters rows."""
+    chosen = _Chosen.none(blocks, f"parallel-{seed}")
+    _continue(chosen, 1, seed)
+    row_ids = np.full(len(chosen.known.centroids), -1, np.int64)  # the first row comes first
+    for r in range(rounds):
+        phi = sums.value(chosen.cost(), chosen.known.exponent)
+        key = randoms.derived(seed, "parallel", r)
+        rate = oversampling * n_clusters / phi if phi else 0.0
+        rows = blocks.map_reduce(
+            draws.sample, chosen.run, chosen.known, key, rate, combine=Rows.joined
+        ).in_order()
+        if len(rows.row_ids):
+            chosen.add(rows.values)
+            row_ids = np.concatenate((row_ids, rows.row_ids))
+    if len(row_ids) <= n_clusters:
+        _continue(chosen, n_clusters, seed)
+        chosen.forget()
+        return chosen.known.centroids
+    weights = blocks.map_reduce(draws.weights_of, chosen.run, chosen.known, combine=sums.added)
+    chosen.forget()
+    totals = [sums.value(total, chosen.known.weight_exponent) for total in sums.integers(weights)]
+    return _reclustered(chosen.known.centroids, np.array(totals), row_ids, n_clusters, seed)
+
+
+def _reclustered(candidates: Floats, weights: Floats, row_ids: npt.NDArray[np.int64], n_clusters: int, seed: int) -> Floats:
+    """Return the best of a few weighted k-means++ runs over the candidates, in the order of their rows."""
+    order = np.argsort(row_ids, kind="stable")
+    order = order[weights[order] > 0]
+    if len(order) <= n_clusters:
+        return candidates[order]
+    with LocalBlocks([block_of_rows(candidates[order], weights[order])], n_threads=1) as blocks:
+        best, lowest = candidates[order[:n_clusters]], math.inf
+        for trial in range(_RECLUSTER_TRIALS):
+            trial_seed = randoms.derived(seed, "recluster", trial)
+            start = np.resize(plus_plus(blocks, n_clusters, trial_seed), (n_clusters, candidates.shape[1]))
+            fit = lloyd(blocks, start, Limits(_RECLUSTER_ITERATIONS), Identity(trial, trial_seed))
+            if fit.inertia < lowest:
+                best, lowest = fit.centroids, fit.inertia
+    return best
