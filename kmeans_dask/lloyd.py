@@ -38,11 +38,11 @@ Hook = Callable[[Progress], bool | None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a run ends, besides when no label changes; sq_shift is absolute."""
+    """When a run ends, besides when no label changes: sq_shift is absolute, deadline by `time.monotonic`."""
 
     max_iter: int = 300
     sq_shift: float = 0.0
-    max_seconds: float | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +85,7 @@ def lloyd(
     blocks: Blocks, start: Floats, limits: Limits, identity: Identity, hook: Hook = lambda progress: None
 ) -> Fit:
     """Run from the start centroids, (k, d) float64 in the prepared space, until a limit or no label changes."""
-    began = last = time.monotonic()
+    last = time.monotonic()
     before: Floats | None = None
     centroids, history = start, list[Progress]()
     stop: Stop | None = None
@@ -101,7 +101,7 @@ def lloyd(
             break
         new = updated(blocks, centroids, partials, scales)
         before, centroids = centroids, new
-        stop = _stop(before, centroids, limits, len(history), now - began, bool(wants_stop))
+        stop = _stop(before, centroids, limits, len(history), bool(wants_stop))
     if stop != "converged":
         scales = passes.exponents(blocks.summary, centroids)
         partials = _pass(blocks, identity.run, before, centroids, scales)
@@ -128,9 +128,7 @@ def _progress(
     )
 
 
-def _stop(
-    before: Floats, centroids: Floats, limits: Limits, n_iter: int, seconds: float, wants_stop: bool
-) -> Stop | None:
+def _stop(before: Floats, centroids: Floats, limits: Limits, n_iter: int, wants_stop: bool) -> Stop | None:
     if wants_stop:
         return "stopped"
     moved = centroids - before
@@ -138,7 +136,7 @@ def _stop(
         return "tol"
     if n_iter >= limits.max_iter:
         return "max_iter"
-    if limits.max_seconds is not None and seconds >= limits.max_seconds:
+    if limits.deadline is not None and time.monotonic() >= limits.deadline:
         return "max_seconds"
     return None
 

@@ -43,6 +43,16 @@ class Preparation:
         """Return points of the prepared space, (k, n_features), in the user's own units."""
         return self.shift + (self.center + prepared * self.scale)
 
+    def prepared(self, points: Floats) -> Floats:
+        """Return points in the user's own units, (k, n_features), in the prepared space, unrounded."""
+        return ((points - self.shift) - self.center) * self.inverse()
+
+    def equals(self, other: "Preparation") -> bool:
+        """Whether both turn every row into the same bits."""
+        arrays = ((getattr(self, name), getattr(other, name)) for name in ("shift", "center", "scale", "fill"))
+        names = (self.feature_names, self.dtype, self.nulls) == (other.feature_names, other.dtype, other.nulls)
+        return names and all(np.array_equal(a, b) for a, b in arrays)
+
     def inverse(self) -> Floats:
         """Return 1 / scale, 0 where the scale is 0."""
         inverse: Floats = np.divide(1.0, self.scale, out=np.zeros_like(self.scale), where=self.scale != 0)

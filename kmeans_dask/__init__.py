@@ -1,0 +1,19 @@
+"""K-means clustering that gives the same bits on one thread and on a hundred workers."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kmeans_dask.api import blocks_of, kmeans, predict
+    from kmeans_dask.errors import KMeansError
+    from kmeans_dask.model import Model
+
+__all__ = ["KMeansError", "Model", "blocks_of", "kmeans", "predict"]
+_HOMES = {"blocks_of": "api", "kmeans": "api", "predict": "api", "KMeansError": "errors", "Model": "model"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use: numba and pyarrow cost half a second."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

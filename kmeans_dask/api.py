@@ -1,0 +1,175 @@
+"""Arrays or blocks in, a model out."""
+
+import os
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from kmeans_dask import passes
+from kmeans_dask.blocks import Blocks, Floats, Labels
+from kmeans_dask.errors import ConfigError, DataError
+from kmeans_dask.lloyd import Fit, Hook
+from kmeans_dask.local_blocks import LocalBlocks
+from kmeans_dask.model import Model, model_of
+from kmeans_dask.packing import Preparation, RowRange, pack, provisional
+from kmeans_dask.restarts import Settings, best, concurrently, fit_of, restarts_of
+from kmeans_dask.seeding import METHODS
+
+_TILES_PER_BLOCK = 512
+Array = npt.NDArray[Any]
+
+
+def kmeans(
+    data: npt.ArrayLike | Blocks,
+    n_clusters: int,
+    *,
+    init: str | npt.ArrayLike | Model = "k-means||",
+    n_init: int = 10,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    max_seconds: float | None = None,
+    seed: int = 0,
+    dtype: Literal["float32", "float64"] | None = None,
+    weights: npt.ArrayLike | None = None,
+    preparation: Preparation | None = None,
+    hook: Hook = lambda progress: None,
+    n_threads: int | None = None,
+) -> Model:
+    """Return the model of lowest inertia among n_init restarts.
+
+    data: (n_samples, n_features) of finite numbers, never changed; or blocks with the preparation that made them.
+    init: "k-means||", "k-means++", "random", centroids (n_clusters, n_features) in the data's units, or a model.
+    tol: stop when the squared shift of the centroids is within tol times the mean feature variance; 0: when no label
+    changes. dtype: float32 data stay float32, all other are stored as float64, by default. weights: (n_samples,) >= 0.
+    hook: called with each iteration's `Progress`; returning True stops that restart.
+    Raises ConfigError, DataError or TooFewSamplesError; warns of fewer distinct rows than clusters.
+    """
+    check_settings(n_clusters, init, n_init, max_iter, tol)
+    threads = n_threads or len(os.sched_getaffinity(0))
+    if isinstance(data, np.ndarray) or not hasattr(data, "map_reduce"):
+        blocks, preparation = blocks_of(data, dtype=dtype, weights=weights, n_threads=threads)
+    else:
+        blocks = data
+        preparation = preparation or _identity(blocks)
+    start = init if isinstance(init, str) else start_centroids(init, preparation, n_clusters)
+    settings = Settings(n_clusters, start, n_init, max_iter, tol, max_seconds, seed)
+    fits = concurrently(hook, threads)(fit_of(blocks, settings), restarts_of(settings))
+    fit = best(fits)
+    warn_of_empty(fit)
+    return model_of(fit, preparation, init if isinstance(init, str) else "given")
+
+
+def predict(model: Model, data: npt.ArrayLike, *, n_threads: int | None = None) -> Labels:
+    """Return the cluster id of each row, (n_samples,) int32: on the rows of a fit, that fit's labels."""
+    columns = _columns(data, len(model.feature_names))
+    packed = _packed(columns, model.preparation, None)
+    with LocalBlocks(packed, n_threads) as blocks:
+        parts = blocks.map_reduce(_labels, model.centroids, combine=list.__add__)
+    labels = np.concatenate([labels for _, labels in sorted(parts, key=lambda part: part[0])])
+    found: Labels = model.cluster_ids[labels]
+    return found
+
+
+def _labels(blocks: list[Any], centroids: Floats) -> list[tuple[int, Labels]]:
+    scan = passes.scan_of(centroids, blocks[0].tiles.dtype)
+    return [(block.first_row, passes.labels_of(block, centroids, scan)) for block in blocks]
+
+
+def blocks_of(
+    data: npt.ArrayLike,
+    *,
+    dtype: str | None = None,
+    weights: npt.ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> tuple[LocalBlocks, Preparation]:
+    """Return an array's rows as blocks of this process, and how they were prepared."""
+    columns = _columns(data, None)
+    stored = dtype or ("float32" if columns[0].dtype == np.float32 else "float64")
+    preparation = provisional(tuple(f"x{f}" for f in range(len(columns))), columns, stored)
+    packed = _packed(columns, preparation, _weights(weights, len(columns[0])))
+    return LocalBlocks(packed, n_threads), preparation
+
+
+def _packed(columns: list[Array], preparation: Preparation, weights: Floats | None) -> list[Any]:
+    rows = _TILES_PER_BLOCK * 128
+    return [
+        pack(
+            [column[a : a + rows] for column in columns],
+            RowRange(a, min(rows, len(columns[0]) - a)),
+            preparation,
+            None if weights is None else weights[a : a + rows],
+        )
+        for a in range(0, len(columns[0]), rows)
+    ]
+
+
+def _columns(data: npt.ArrayLike, n_features: int | None) -> list[Array]:
+    X = np.asarray(data)
+    if X.ndim != 2 or 0 in X.shape:
+        raise DataError(f"data must be (n_samples, n_features), neither zero; found shape {X.shape}. Reshape it.")
+    if n_features is not None and X.shape[1] != n_features:
+        raise DataError(f"the model has {n_features} features; the data have {X.shape[1]}. Pass the same columns.")
+    if X.dtype not in (np.float32, np.float64):
+        if X.dtype.kind not in "iuf":
+            raise DataError(f"data must be numbers; found dtype {X.dtype}. Encode them as numbers first.")
+        X = X.astype(np.float64)
+    bad = int(X.size - np.count_nonzero(np.isfinite(X)))
+    if bad:
+        raise DataError(f"data must be finite; found {bad} NaN or infinite values. Drop or fill them.")
+    return list(X.T)
+
+
+def _weights(weights: npt.ArrayLike | None, n_samples: int) -> Floats | None:
+    if weights is None:
+        return None
+    found = np.asarray(weights, dtype=np.float64)
+    if found.shape != (n_samples,):
+        raise DataError(f"weights must have shape ({n_samples},); found {found.shape}. Give one weight per row.")
+    if not (np.isfinite(found).all() and (found >= 0).all()):
+        raise DataError(f"weights must be finite and >= 0; found {found.min()}. Mend or drop those rows.")
+    return found
+
+
+def check_settings(n_clusters: int, init: object, n_init: int, max_iter: int, tol: float) -> None:
+    """Refuse values outside their bounds."""
+    for name, value, lowest in (("n_clusters", n_clusters, 1), ("n_init", n_init, 1), ("max_iter", max_iter, 1)):
+        if value < lowest:
+            raise ConfigError(f"{name} must be at least {lowest}; found {value}.")
+    if not tol >= 0:
+        raise ConfigError(f"tol must be >= 0; found {tol}. Use 0 to stop only when no label changes.")
+    if isinstance(init, str) and init not in METHODS:
+        raise ConfigError(f"init must be one of {', '.join(METHODS)}, or centroids; found {init!r}.")
+
+
+def start_centroids(init: npt.ArrayLike | Model, preparation: Preparation, n_clusters: int) -> Floats:
+    """Return given centroids or a stored model's in the prepared space, bit for bit if it is the model's own."""
+    if isinstance(init, Model):
+        same = init.preparation.equals(preparation)
+        start = init.centroids if same else preparation.prepared(init.centroids_in_units())
+    else:
+        start = preparation.prepared(np.asarray(init, dtype=np.float64))
+    expected = (n_clusters, len(preparation.feature_names))
+    if start.shape != expected:
+        raise ConfigError(f"init must have shape {expected} (n_clusters, n_features); found {start.shape}.")
+    if not np.isfinite(start).all():
+        raise ConfigError("init must be finite; found NaN or infinity. Mend those centroids.")
+    return np.ascontiguousarray(start)
+
+
+def warn_of_empty(fit: Fit) -> None:
+    """Warn when clusters stayed empty: only fewer distinct rows than clusters leave any."""
+    found = sum(size > 0 for size in fit.sizes)
+    if found < len(fit.sizes):
+        warnings.warn(
+            f"{found} distinct clusters found, fewer than n_clusters={len(fit.sizes)}: "
+            "the data hold fewer distinct rows than clusters.",
+            stacklevel=3,
+        )
+
+
+def _identity(blocks: Blocks) -> Preparation:
+    zeros = np.zeros(blocks.n_features)
+    names = tuple(f"x{f}" for f in range(blocks.n_features))
+    return Preparation(names, str(blocks.dtype), zeros, zeros, np.ones(blocks.n_features), zeros)

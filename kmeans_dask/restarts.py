@@ -1,0 +1,86 @@
+"""Several runs of Lloyd's algorithm over the same loaded blocks, and the best of them."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from kmeans_dask import randoms, seeding
+from kmeans_dask.blocks import Blocks, Floats
+from kmeans_dask.errors import TooFewSamplesError
+from kmeans_dask.lloyd import Fit, Hook, Identity, Limits, lloyd, sq_shift_of
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """One run: its place among the others and its own seed."""
+
+    index: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settings:
+    """What every restart shares; init is a method of `seeding` or centroids, (k, d) in the prepared space."""
+
+    n_clusters: int
+    init: str | Floats = "k-means||"
+    n_init: int = 10
+    max_iter: int = 300
+    tol: float = 1e-4
+    max_seconds: float | None = None
+    seed: int = 0
+
+
+class Restarts(Protocol):
+    """Runs fn(restart) for each restart, concurrently or not, and returns the fits in order."""
+
+    def __call__(self, fn: Callable[[Restart, Hook], Fit], restarts: Sequence[Restart]) -> list[Fit]: ...
+
+
+def restarts_of(settings: Settings) -> tuple[Restart, ...]:
+    """Return the restarts of these settings: one when the start is given, else n_init of derived seeds."""
+    n_init = settings.n_init if isinstance(settings.init, str) else 1
+    return tuple(Restart(i, randoms.derived(settings.seed, "restart", i) >> 1) for i in range(n_init))
+
+
+def fit_of(blocks: Blocks, settings: Settings) -> Callable[[Restart, Hook], Fit]:
+    """Return the function that runs one restart; the time limit counts from this call."""
+    check_samples(blocks, settings.n_clusters)
+    sq_shift = sq_shift_of(settings.tol, blocks)
+    deadline = None if settings.max_seconds is None else time.monotonic() + settings.max_seconds
+    limits = Limits(settings.max_iter, sq_shift, deadline)
+
+    def fit(restart: Restart, hook: Hook) -> Fit:
+        init = settings.init
+        start = seeding.seeds(blocks, settings.n_clusters, restart.seed, init) if isinstance(init, str) else init
+        return lloyd(blocks, start, limits, Identity(restart.index, restart.seed), hook)
+
+    return fit
+
+
+def check_samples(blocks: Blocks, n_clusters: int) -> None:
+    """Refuse fewer rows of positive weight than clusters."""
+    n_rows = blocks.summary.n_weighted
+    if n_rows < n_clusters:
+        kind = "rows" if n_rows == blocks.summary.n_samples else "rows of positive weight"
+        raise TooFewSamplesError(
+            f"n_clusters={n_clusters} needs at least {n_clusters} {kind}; the data hold {n_rows}. "
+            "Lower n_clusters or check the filter and the nulls."
+        )
+
+
+def concurrently(hook: Hook, n_threads: int) -> Restarts:
+    """Return a `Restarts` that runs up to n_threads at a time in this process, each calling the same hook."""
+
+    def run(fn: Callable[[Restart, Hook], Fit], restarts: Sequence[Restart]) -> list[Fit]:
+        with ThreadPoolExecutor(max(1, min(n_threads, len(restarts))), thread_name_prefix="restart") as pool:
+            return list(pool.map(lambda restart: fn(restart, hook), restarts))
+
+    return run
+
+
+def best(fits: Sequence[Fit]) -> Fit:
+    """Return the fit of lowest inertia, the first among equals."""
+    return min(fits, key=lambda fit: fit.inertia)
