@@ -1,6 +1,6 @@
 """URI -> Store: the one place that knows where files are and how to be let in."""
 
 from pipeline.storage.locations import open_store, split_uri
-from pipeline.storage.store import Entry, Store
+from pipeline.storage.store import ConditionalPutError, Entry, NoSuchFileError, Store
 
-__all__ = ["Entry", "Store", "open_store", "split_uri"]
+__all__ = ["ConditionalPutError", "Entry", "NoSuchFileError", "Store", "open_store", "split_uri"]

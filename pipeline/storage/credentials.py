@@ -45,6 +45,12 @@ def resolve(options: StorageConfig) -> Connection:
     return Connection(endpoint, region or "us-east-1", options.anonymous, credentials)
 
 
+def settled(options: StorageConfig) -> StorageConfig:
+    """Write endpoint and region of the environment into the options, for every worker to use the same."""
+    connection = resolve(options)
+    return options.model_copy(update={"endpoint": connection.endpoint, "region": connection.region})
+
+
 def _variable(*names: str) -> str | None:
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
 

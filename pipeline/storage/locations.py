@@ -19,10 +19,11 @@ def open_store(uri: str | os.PathLike[str], options: StorageConfig | None = None
         return LocalStore(os.path.abspath(_file_path(text)))
     if scheme == "s3":
         # Imported here so that jobs on local files do not pay for the object store client.
+        from pipeline.storage.credentials import settled
         from pipeline.storage.s3 import S3Store
 
         bucket, _, prefix = rest.partition("/")
-        return S3Store(_bucket(bucket), prefix.strip("/"), options or StorageConfig())
+        return S3Store(_bucket(bucket), prefix.strip("/"), settled(options or StorageConfig()))
     raise ConfigError(
         f"{scheme}://: this kind of store is not supported. Use a local path, file:// or s3:// "
         "(most stores offer an S3 interface: set storage.endpoint)."

@@ -15,7 +15,7 @@ from pipeline.storage import s3_errors
 from pipeline.storage.credentials import resolve
 from pipeline.storage.ranges import RangeFile
 from pipeline.storage.s3_client import connect
-from pipeline.storage.store import Entry, changed, segments
+from pipeline.storage.store import ConditionalPutError, Entry, changed, segments
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -81,6 +81,8 @@ class S3Store:
             except s3_errors.FAILURES as error:
                 if s3_errors.is_status(error, 409):  # two conditional puts at once: one of them is told so
                     return False
+                if s3_errors.is_status(error, 501):
+                    raise ConditionalPutError(f"{self.uri_of(path)}: no conditional puts here") from None
                 raise
             return True
 

@@ -7,7 +7,7 @@ import re
 
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
-from kmeans_dask.errors import ConfigError, InfrastructureError, KMeansError
+from kmeans_dask.errors import ConfigError, DataError, InfrastructureError, KMeansError
 from pipeline.storage.store import missing
 
 _STATUS = re.compile(r"status code: (\d{3})")
@@ -48,6 +48,7 @@ def translated(error: Exception, uri: str, endpoint: str | None, *, writing: boo
 
 
 def _missing(uri: str, code: str, writing: bool) -> KMeansError:
-    if writing or code == "NoSuchBucket":
-        return ConfigError(f"{uri}: there is no such bucket. Check the URI, or create the bucket.")
-    return missing(uri)
+    if not writing and code != "NoSuchBucket":
+        return missing(uri)
+    kind = ConfigError if writing else DataError
+    return kind(f"{uri}: there is no such bucket. Check the URI, or create the bucket.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from kmeans_dask.errors import DataError
+from kmeans_dask.errors import DataError, InfrastructureError
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +13,14 @@ class Entry:
     path: str
     size: int
     tag: str
+
+
+class NoSuchFileError(DataError):
+    """A file that is not there."""
+
+
+class ConditionalPutError(InfrastructureError):
+    """A store that says of itself that it has no conditional puts."""
 
 
 class Store(Protocol):
@@ -73,9 +81,9 @@ def changed(uri: str, planned: Entry, found: Entry) -> DataError:
     )
 
 
-def missing(uri: str) -> DataError:
+def missing(uri: str) -> NoSuchFileError:
     """Say that there is no such file."""
-    return DataError(f"{uri}: there is no such file. Check the path.")
+    return NoSuchFileError(f"{uri}: there is no such file. Check the path.")
 
 
 def segments(path: str, place: str) -> list[str]:

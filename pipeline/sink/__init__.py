@@ -1,0 +1,30 @@
+"""Labels, model, history -> committed files: the only writer and the only reader of an output's layout.
+
+<output>/_LATEST.json                       run_id, sequence, previous: the run that readers see
+<output>/runs/<run id>/labels/part-*.parquet
+<output>/runs/<run id>/centroids.parquet, model.json, model.parquet, restarts.parquet
+<output>/runs/<run id>/manifest.json        written last; a run without one does not exist for readers
+"""
+
+from pipeline.sink.commit import commit, discard
+from pipeline.sink.parts import part_path, write_part
+from pipeline.sink.probe import probe
+from pipeline.sink.records import CentroidTable, PartRecord, RestartRow, RunRecord, SourceRecord
+from pipeline.sink.run_ids import new_run_id
+from pipeline.sink.runs import Run, open_run
+
+__all__ = [
+    "CentroidTable",
+    "PartRecord",
+    "RestartRow",
+    "Run",
+    "RunRecord",
+    "SourceRecord",
+    "commit",
+    "discard",
+    "new_run_id",
+    "open_run",
+    "part_path",
+    "probe",
+    "write_part",
+]

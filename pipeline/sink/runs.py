@@ -1,0 +1,115 @@
+"""A path -> a committed run."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from kmeans_dask.errors import ModelError
+from pipeline.config import StorageConfig
+from pipeline.sink.manifest import LAYOUT_VERSION, MANIFEST
+from pipeline.sink.pointer import read_pointer
+from pipeline.sink.records import PartRecord
+from pipeline.sink.run_ids import run_prefix
+from pipeline.sink.tables import read_parquet
+from pipeline.storage import NoSuchFileError, Store, open_store
+
+if TYPE_CHECKING:
+    from kmeans_dask.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A committed run; `manifest` is its parsed manifest.json. Models and labels are read when asked for."""
+
+    run_id: str
+    manifest: dict[str, Any]
+    store: Store
+
+    @property
+    def uri(self) -> str:
+        """The run's own directory."""
+        return self.store.uri
+
+    @property
+    def model(self) -> "Model":
+        """The run's model."""
+        from kmeans_dask.model import from_bytes
+
+        return from_bytes(*self.model_bytes())
+
+    def model_bytes(self) -> tuple[bytes, bytes]:
+        """The bytes of model.json and model.parquet, as they were committed."""
+        json_file, parquet_file = (self._file(name) for name in ("model.json", "model.parquet"))
+        return self._verified(json_file), self._verified(parquet_file)
+
+    @property
+    def label_parts(self) -> tuple[PartRecord, ...]:
+        """The label files, in the order of the input's rows."""
+        return tuple(PartRecord(**part) for part in self.manifest["parts"])
+
+    @property
+    def labels(self) -> pa.Table:
+        """Every row's ids, cluster and distance, in the order of the input's rows."""
+        return pa.concat_tables([self.read_part(part) for part in self.label_parts])
+
+    def read_part(self, part: PartRecord) -> pa.Table:
+        """Read one label file, compared with the checksum of the manifest."""
+        return read_parquet(self._verified(asdict(part)))
+
+    def _file(self, path: str) -> dict[str, Any]:
+        return next(file for file in self.manifest["files"] if file["path"] == path)
+
+    def _verified(self, file: Mapping[str, Any]) -> bytes:
+        data = self.store.read(file["path"])
+        if hashlib.sha256(data).hexdigest() != file["sha256"]:
+            uri = self.store.uri_of(file["path"])
+            raise ModelError(f"{uri}: its bytes are not those that were committed. Restore it.")
+        return data
+
+
+def open_run(path: str | os.PathLike[str], options: StorageConfig | None = None) -> Run:
+    """Open an output's latest run, or the run whose own directory is given; without a manifest it is none."""
+    store = open_store(path, options)
+    latest = read_pointer(store)
+    home = store if latest.pointer is None else store.within(run_prefix(latest.pointer.run_id))
+    try:
+        manifest = read_manifest(home)
+    except NoSuchFileError:
+        raise ModelError(
+            f"{store.uri}: there is no committed run here. Give the path of an output or of a run in it."
+        ) from None
+    _check_whole(home, manifest)
+    return Run(manifest["run_id"], manifest, home)
+
+
+def read_manifest(home: Store) -> dict[str, Any]:
+    """Read a run's manifest; one that is damaged or of another layout is a ModelError."""
+    data = home.read(MANIFEST)
+    try:
+        manifest = json.loads(data)
+        version = manifest["layout_version"]
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(f"{home.uri_of(MANIFEST)}: this is not the manifest of a run") from None
+    if version != LAYOUT_VERSION:
+        raise ModelError(
+            f"{home.uri_of(MANIFEST)}: its layout_version is {version!r}, ours is {LAYOUT_VERSION}. "
+            "Open it with the version that wrote it, or run the job again."
+        )
+    return dict(manifest)
+
+
+def _check_whole(home: Store, manifest: dict[str, Any]) -> None:
+    found = {entry.path: entry.size for entry in home.list()}
+    for file in (*manifest["parts"], *manifest["files"]):
+        size = found.get(file["path"])
+        if size != file["bytes"]:
+            state = "is missing" if size is None else f"has {size} bytes"
+            raise ModelError(
+                f"{home.uri_of(file['path'])}: it {state}; the manifest says {file['bytes']} bytes. "
+                "The run is damaged: restore it, or run the job again."
+            )
