@@ -1,9 +1,8 @@
 """A bucket or a prefix of it, on anything that speaks S3."""
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+from typing import BinaryIO, TypeVar, cast
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -15,10 +14,8 @@ from pipeline.storage import s3_errors
 from pipeline.storage.credentials import resolve
 from pipeline.storage.ranges import RangeFile
 from pipeline.storage.s3_client import connect
-from pipeline.storage.store import ConditionalPutError, Entry, changed, segments
-
-if TYPE_CHECKING:
-    from obstore import GetOptions, ObjectMeta
+from pipeline.storage.s3_reads import VersionReads, to_entry
+from pipeline.storage.store import ConditionalPutError, Entry, segments
 
 T = TypeVar("T")
 
@@ -51,7 +48,7 @@ class S3Store:
         return sorted(found, key=lambda entry: entry.path)
 
     def head(self, path: str) -> Entry:
-        return _entry(self._ask(path, lambda client: obstore.head(client, path)))
+        return to_entry(self._ask(path, lambda client: obstore.head(client, path)))
 
     def read(self, path: str) -> bytes:
         return self.fetch(path)[1]
@@ -59,12 +56,13 @@ class S3Store:
     def fetch(self, path: str) -> tuple[Entry, bytes]:
         def get(client: Client) -> tuple[Entry, bytes]:
             answer = obstore.get(client, path)
-            return _entry(answer.meta), bytes(answer.bytes())
+            return to_entry(answer.meta), bytes(answer.bytes())
 
         return self._ask(path, get)
 
     def open(self, entry: Entry) -> BinaryIO:
-        return cast(BinaryIO, RangeFile(entry.size, functools.partial(self._range, entry)))
+        reads = VersionReads(self.uri_of(entry.path), entry, self._ask)
+        return cast(BinaryIO, RangeFile(entry.size, reads.fetch, reads.close))
 
     def put(self, path: str, data: bytes) -> None:
         self._ask(path, lambda client: obstore.put(client, path, data, chunk_size=_PIECE_BYTES), writing=True)
@@ -96,27 +94,9 @@ class S3Store:
         if paths:
             self._ask(prefix, lambda client: obstore.delete(client, paths), writing=True)
 
-    def _range(self, entry: Entry, start: int, stop: int) -> bytes:
-        """Fetch a range of the planned version only: the server compares, and so do we, as some do not."""
-        client = connect(self.bucket, self.prefix, resolve(self.options))
-        uri = self.uri_of(entry.path)
-        only: GetOptions = {"range": (start, stop), "if_match": f'"{entry.tag}"'}
-        try:
-            answer = obstore.get(client, entry.path, options=only)
-            found, data = _entry(answer.meta), bytes(answer.bytes())
-        except PreconditionError:
-            raise changed(uri, entry, self.head(entry.path)) from None
-        except s3_errors.FAILURES as error:
-            if s3_errors.is_status(error, 416):
-                raise changed(uri, entry, self.head(entry.path)) from None
-            raise self._failure(error, entry.path, writing=False) from None
-        if found != entry or len(data) != stop - start:
-            raise changed(uri, entry, found)
-        return data
-
     def _find(self, path: str) -> Entry | None:
         try:
-            return _entry(obstore.head(connect(self.bucket, self.prefix, resolve(self.options)), path))
+            return to_entry(obstore.head(connect(self.bucket, self.prefix, resolve(self.options)), path))
         except FileNotFoundError:
             return None
         except s3_errors.FAILURES as error:
@@ -124,7 +104,7 @@ class S3Store:
 
     def _list(self, prefix: str) -> Sequence[Entry]:
         def ask(client: Client) -> Sequence[Entry]:
-            return [_entry(meta) for meta in obstore.list(client, prefix or None).collect()]
+            return [to_entry(meta) for meta in obstore.list(client, prefix or None).collect()]
 
         return self._ask(prefix, ask)
 
@@ -138,11 +118,6 @@ class S3Store:
     def _failure(self, error: Exception, path: str, *, writing: bool) -> KMeansError:
         endpoint = resolve(self.options).endpoint
         return s3_errors.translated(error, self.uri_of(path), endpoint, writing=writing)
-
-
-def _entry(meta: "ObjectMeta") -> Entry:
-    # Servers differ in whether a listing quotes etags.
-    return Entry(meta["path"], meta["size"], (meta["e_tag"] or "").removeprefix("W/").strip('"'))
 
 
 def _hidden(path: str, prefix: str) -> bool:
