@@ -1,0 +1,110 @@
+"""The engine on Dask: one message per worker and pass, whatever the number of blocks.
+
+Every answer depends on its question alone, so after a loss the blocks are loaded again and the same question is put to
+all workers: the result is the same bits.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from distributed import Client
+from distributed.protocol.pickle import dumps
+
+from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise
+from kmeans_dask.dask_loads import Loads, Losses, Placed, Recipe
+from kmeans_dask.dask_messages import Lost, Question, answers
+from kmeans_dask.dask_shards import ShardGone, Shards
+
+
+class DaskBlocks:
+    """Blocks on the workers of a client; see `Blocks`. Threads may share it."""
+
+    def __init__(self, client: Client, recipes: Sequence[Recipe], *, losses: Losses | None = None) -> None:
+        client.register_plugin(Shards())
+        self._describe(Loads(client, recipes, losses or Losses()))
+
+    def _describe(self, loads: Loads) -> None:
+        self._loads = loads
+        self.losses = loads.losses
+        self.n_blocks = loads.current().n_blocks
+        self.summary: Summary = self.map_reduce(summarise, combine=Summary.combined)
+        self.n_features = len(self.summary.lowest)
+        self.dtype: np.dtype[Any] = self.map_reduce(_dtype, combine=_first)
+
+    def map_blocks(self, fn: Callable[..., Block], *args: Any) -> "DaskBlocks":
+        """Return the blocks fn(block, *args), where they are; this object ends."""
+        new = DaskBlocks.__new__(DaskBlocks)
+        new._describe(self._loads.changed(fn, args))
+        return new
+
+    def map_reduce(self, fn: Callable[..., T], *args: Any, combine: Callable[[T, T], T]) -> T:
+        """Return fn(blocks, *args) of all blocks; see `Blocks`."""
+        call = bytes(dumps((fn, args, combine)))
+
+        def ask(placed: Placed) -> list[T]:
+            questions = [self._question(a, "kmeans_map", call=call) for a in placed.addresses]
+            found: list[T] = self._loads.client.sync(answers, questions)
+            return found
+
+        return reduce(combine, self._asked(ask))
+
+    def map_runs(
+        self, pieces: Callable[..., T], write: Callable[..., R], runs: Sequence[Run], *args: Any
+    ) -> list[R]:
+        """Return write(run, pieces of its rows, *args) for each run; see `Blocks`."""
+        call = bytes(dumps((pieces, write, args)))
+
+        def ask(placed: Placed) -> list[R]:
+            found: list[R] = self._loads.client.sync(answers, [self._written(placed, run, call) for run in runs])
+            return found
+
+        return self._asked(ask) if runs else []
+
+    def _written(self, placed: Placed, run: Run, call: bytes) -> Question:
+        """Return the question to the worker that holds most of a run, which asks the others for their pieces."""
+        stop = run.first_row + run.n_rows
+        rows: dict[str, int] = {}
+        for i, recipe in enumerate(self._loads.recipes):
+            shared = min(stop, recipe.first_row + recipe.n_source_rows) - max(run.first_row, recipe.first_row)
+            if shared > 0:
+                rows[placed.where[i]] = rows.get(placed.where[i], 0) + shared
+        home = max(sorted(rows), key=lambda address: rows[address])
+        peers = tuple(sorted(set(rows) - {home}))
+        return self._question(home, "kmeans_runs", call=call, run=bytes(dumps(run)), peers=peers)
+
+    def close(self) -> None:
+        """Free the blocks on the workers."""
+        self._loads.close()
+
+    def __enter__(self) -> "DaskBlocks":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _question(self, address: str, op: str, **message: Any) -> Question:
+        return Question(self._loads.client, address, op, {"shard": self._loads.shard, **message})
+
+    def _asked(self, ask: Callable[[Placed], list[T]]) -> list[T]:
+        """Return the answers of all workers, asked again after a loss."""
+        while True:
+            placed = self._loads.current()
+            try:
+                found = ask(placed)
+            except Lost as lost:
+                self._loads.lose(lost, placed.generation)
+            except ShardGone:
+                self._loads.find(placed.generation)
+            else:
+                self.losses.since_pass = 0
+                return found
+
+
+def _dtype(blocks: Sequence[Block]) -> np.dtype[Any]:
+    return blocks[0].tiles.dtype
+
+
+def _first(a: np.dtype[Any], _: np.dtype[Any]) -> np.dtype[Any]:
+    return a

@@ -1,0 +1,270 @@
+"""Loads on workers: submitted, placed, opened as shards, and made again after a loss.
+
+A load is the unit of reading and placing: a task whose result is a list of blocks. Its worker is prescribed, since Dask
+by itself recomputes all that a dead worker held on whoever is left, and never spreads it again.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from distributed import Client, Future, wait
+from distributed.client import FutureCancelledError
+from distributed.scheduler import KilledWorker
+
+from kmeans_dask.blocks import Block
+from kmeans_dask.dask_messages import Lost, Question, answers, listed_workers
+from kmeans_dask.dask_shards import ShardGone
+from kmeans_dask.errors import InfrastructureError
+from kmeans_dask.placement import Host, place
+
+logger = logging.getLogger(__name__)
+
+_LOSSES_WITHOUT_A_PASS = 3
+_NOTICE_SECONDS = 5.0
+_REPLACEMENT_SECONDS = 15.0
+_NO_WORKER_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to make one load's blocks: fn(*args), then each change in turn on every block."""
+
+    fn: Callable[..., Sequence[Block]]
+    args: tuple[Any, ...]
+    first_row: int
+    n_source_rows: int
+    n_bytes: int
+    changes: tuple[tuple[Callable[..., Block], tuple[Any, ...]], ...] = ()
+
+
+def made(recipe: Recipe) -> list[Block]:
+    """Return the blocks of a recipe."""
+    blocks = list(recipe.fn(*recipe.args))
+    for fn, args in recipe.changes:
+        blocks = changed(blocks, fn, args)
+    return blocks
+
+
+def changed(blocks: list[Block], fn: Callable[..., Block], args: tuple[Any, ...]) -> list[Block]:
+    """Return fn of each block."""
+    return [fn(block, *args) for block in blocks]
+
+
+def moved(blocks: list[Block]) -> list[Block]:
+    """Return the blocks; Dask brings them to the worker that runs this."""
+    return blocks
+
+
+@dataclass(slots=True)
+class Losses:
+    """What a job has lost so far, shared by all its engines."""
+
+    workers: int = 0
+    since_pass: int = 0
+    repeated_loads: int = 0
+    silent: set[str] = field(default_factory=set)  # given up, though the scheduler may still list them
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the loads are, in one generation; is_open: all of them, in memory, and opened as shards."""
+
+    generation: int
+    futures: dict[int, Future]
+    where: dict[int, str]
+    n_blocks: int = 0
+    is_open: bool = False
+
+    @property
+    def addresses(self) -> list[str]:
+        """The workers that hold loads."""
+        return sorted(set(self.where.values()))
+
+
+class Loads:
+    """The loads of one data set; threads may share it."""
+
+    def __init__(self, client: Client, recipes: Sequence[Recipe], losses: Losses) -> None:
+        self.client = client
+        self.recipes = list(recipes)
+        self.losses = losses
+        self.shard = f"kmeans-{uuid.uuid4().hex[:12]}"
+        self._lock = threading.RLock()
+        self._placed = Placed(0, {}, {})
+        self._expected_workers = len(self._hosts())
+
+    def current(self) -> Placed:
+        """Return the loads placed and open, after doing whatever is missing."""
+        with self._lock:
+            while not self._placed.is_open:
+                try:
+                    self._place()
+                    self._wait()
+                    self._open()
+                except Lost as lost:
+                    self.lose(lost, self._placed.generation)
+                except ShardGone:
+                    self.find(self._placed.generation)
+            return self._placed
+
+    def lose(self, lost: Lost, generation: int) -> None:
+        """Count lost workers and let go of their loads, once for all threads that saw it."""
+        with self._lock:
+            if generation != self._placed.generation:
+                return
+            if lost.silent:
+                self.losses.silent |= lost.addresses
+            gone = self.client.sync(self._gone, lost.addresses)
+            self.losses.workers += len(gone)
+            self.losses.since_pass += 1
+            logger.warning("lost workers %s; their blocks are loaded again", ", ".join(sorted(lost.addresses)))
+            if self.losses.since_pass >= _LOSSES_WITHOUT_A_PASS:
+                raise InfrastructureError(
+                    f"{self.losses.since_pass} losses of workers without a completed pass between them, the last "
+                    f"{', '.join(sorted(lost.addresses))}. The likely cause is memory: raise dask.memory_limit, "
+                    "lower dask.block_bytes or add workers."
+                )
+            self.find(generation)
+
+    def find(self, generation: int) -> None:
+        """Look up where each load is now, and forget those that are nowhere."""
+        with self._lock:
+            if generation != self._placed.generation:
+                return
+            alive = {host.address for host in self._hosts()}
+            who_has = self.client.who_has(list(self._placed.futures.values()))
+            where = {}
+            for i, future in self._placed.futures.items():
+                holders = [a for a in who_has.get(future.key, ()) if a in alive]
+                if future.status == "finished" and holders:
+                    where[i] = holders[0]
+                elif future.status == "pending" and self._placed.where[i] in alive:
+                    where[i] = self._placed.where[i]
+            futures = {i: self._placed.futures[i] for i in where}
+            self._placed = Placed(generation + 1, futures, where)
+
+    def changed(self, fn: Callable[..., Block], args: tuple[Any, ...]) -> "Loads":
+        """Return the loads with fn(block, *args) for every block, where they are; this object ends."""
+        placed = self.current()
+        self._close_shards(placed.addresses)
+        recipes = [replace(recipe, changes=(*recipe.changes, (fn, args))) for recipe in self.recipes]
+        new = Loads(self.client, recipes, self.losses)
+        futures = {}
+        for i, address in placed.where.items():
+            # Popped one by one, so that Dask frees each old load as soon as its new one is made.
+            futures[i] = self._submit("changed", address, i, changed, placed.futures.pop(i), fn, args)
+        new._placed = Placed(0, futures, dict(placed.where))
+        return new
+
+    def close(self) -> None:
+        """Free the blocks on the workers."""
+        with self._lock:
+            self._close_shards(self._placed.addresses)
+            self._placed = Placed(self._placed.generation + 1, {}, {})
+
+    def _place(self) -> None:
+        hosts = self._awaited_hosts()
+        placed = self._placed
+        where = place([recipe.n_bytes for recipe in self.recipes], placed.where, hosts)
+        futures = {}
+        for i, address in where.items():
+            if placed.where.get(i) == address:
+                futures[i] = placed.futures[i]
+            elif i in placed.futures:
+                futures[i] = self._submit("moved", address, i, moved, placed.futures[i])
+            else:
+                self.losses.repeated_loads += placed.generation > 0
+                futures[i] = self._submit("load", address, i, made, self.recipes[i])
+        self._placed = Placed(placed.generation, futures, where)
+
+    def _submit(self, kind: str, address: str, i: int, fn: Callable[..., Any], *args: Any) -> Future:
+        """Submit under a new key: Dask adds up the failures of a key over the whole job."""
+        key = f"kmeans-{kind}-{i}-{uuid.uuid4().hex[:12]}"
+        return self.client.submit(fn, *args, key=key, workers=[address], allow_other_workers=False)
+
+    def _wait(self) -> None:
+        """Wait until every load is in memory; raise Lost when a worker goes, or the error of a load."""
+        while True:
+            for i, future in self._placed.futures.items():
+                _check(future, self._placed.where[i])
+            pending = [future for future in self._placed.futures.values() if future.status == "pending"]
+            if not pending:
+                return
+            try:
+                wait(pending, timeout=0.5)
+            except TimeoutError:
+                self._check_workers()
+
+    def _check_workers(self) -> None:
+        missing = set(self._placed.addresses) - {host.address for host in self._hosts()}
+        if missing:
+            raise Lost(missing)
+
+    def _open(self) -> None:
+        keys: dict[str, list[str]] = {}
+        for i in sorted(self._placed.where):
+            keys.setdefault(self._placed.where[i], []).append(str(self._placed.futures[i].key))
+        questions = [
+            Question(self.client, address, "kmeans_open", {"shard": self.shard, "keys": tuple(held)})
+            for address, held in keys.items()
+        ]
+        n_blocks = sum(self.client.sync(answers, questions))
+        self._placed = replace(self._placed, n_blocks=n_blocks, is_open=True)
+
+    def _close_shards(self, addresses: list[str]) -> None:
+        async def close() -> None:
+            calls = [self.client.rpc(address).kmeans_drop(shard=self.shard) for address in addresses]
+            await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), _NOTICE_SECONDS)
+
+        try:
+            self.client.sync(close)
+        except TimeoutError:
+            logger.warning("a worker does not answer; its blocks are freed when it goes")
+
+    def _hosts(self) -> list[Host]:
+        workers = self.client.sync(listed_workers, self.client)
+        return [
+            Host(address, info["nthreads"], info["memory_limit"] or 0)
+            for address, info in sorted(workers.items())
+            if address not in self.losses.silent and info.get("status", "running") == "running"
+        ]
+
+    def _awaited_hosts(self) -> list[Host]:
+        """Return the workers that are there, after waiting a while for the lost ones to be replaced."""
+        began = time.monotonic()
+        while True:
+            hosts = self._hosts()
+            waited = time.monotonic() - began
+            if len(hosts) >= self._expected_workers or (hosts and waited > _REPLACEMENT_SECONDS):
+                return hosts
+            if waited > _NO_WORKER_SECONDS:
+                raise InfrastructureError(
+                    f"no Dask worker for {_NO_WORKER_SECONDS:.0f} s. Start workers and run again."
+                )
+            time.sleep(0.1)
+
+    async def _gone(self, addresses: set[str]) -> set[str]:
+        """Return which addresses are lost for good; the scheduler needs a moment to notice a killed worker."""
+        deadline = time.monotonic() + _NOTICE_SECONDS
+        while True:
+            listed = set(await listed_workers(self.client)) - self.losses.silent
+            if not addresses & listed or time.monotonic() > deadline:
+                return addresses - listed
+            await asyncio.sleep(0.05)
+
+
+def _check(future: Future, address: str) -> None:
+    """Raise a load's error, or Lost if its worker is the cause."""
+    if future.status in ("cancelled", "lost"):
+        raise Lost({address})
+    if future.status == "error":
+        error = future.exception()
+        if isinstance(error, KilledWorker | FutureCancelledError):
+            raise Lost({address})
+        raise error

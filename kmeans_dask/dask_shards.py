@@ -1,0 +1,146 @@
+"""The worker's side of the Dask engine: all blocks of one worker behind a few messages.
+
+A shard's blocks are results of ordinary Dask tasks, which Dask counts, frees and can recompute; the shard only refers to
+them. Messages are handlers of the worker, as those of Dask's own shuffle are: no actor, whose single thread would make
+concurrent restarts queue, and whose worker could not be retired.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from distributed import Worker, WorkerPlugin
+from distributed.protocol.pickle import dumps, loads
+
+from kmeans_dask.blocks import Run
+from kmeans_dask.local_blocks import LocalBlocks, overlapping
+
+PLUGIN = "kmeans-dask-shards"
+_CALLERS = 64
+
+
+class ShardGone(Exception):
+    """The worker does not hold that shard: it is new, or its blocks were taken away."""
+
+
+class Shards(WorkerPlugin):
+    """Answers messages about shards; each answer is a pickled (ok, value or error)."""
+
+    name = PLUGIN
+    idempotent = True
+
+    def setup(self, worker: Worker) -> None:
+        """Attach the handlers to the worker."""
+        self.worker = worker
+        self.shards: dict[str, tuple[tuple[str, ...], LocalBlocks]] = {}
+        self.callers = ThreadPoolExecutor(_CALLERS, thread_name_prefix="shard-call")
+        self.writers = asyncio.Semaphore(worker.state.nthreads)
+        for name in ("open", "map", "pieces", "runs", "drop", "ping"):
+            worker.handlers[f"kmeans_{name}"] = getattr(self, name)
+
+    def teardown(self, worker: Worker) -> None:
+        """Let go of every shard."""
+        for _, blocks in self.shards.values():
+            blocks.close()
+        self.shards.clear()
+        self.callers.shutdown(wait=False, cancel_futures=True)
+
+    def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
+        """Drop a shard as soon as Dask frees one of its blocks: its client has left or has moved it."""
+        if start == "memory" and finish in ("released", "forgotten", "cancelled"):
+            for shard in [shard for shard, (keys, _) in self.shards.items() if key in keys]:
+                self._drop(shard)
+
+    async def ping(self) -> bytes:
+        """Show that the worker answers."""
+        return b""
+
+    async def open(self, shard: str, keys: tuple[str, ...]) -> bytes:
+        """Make a shard of the blocks held under these keys, unless it is there; return how many blocks it has."""
+
+        def make() -> int:
+            held = self.shards.get(shard)
+            if held is not None and held[0] == tuple(keys):
+                return held[1].n_blocks
+            self._drop(shard)
+            missing = [key for key in keys if key not in self.worker.data]
+            if missing:
+                raise ShardGone(shard)
+            blocks = [block for key in keys for block in self.worker.data[key]]
+            self.shards[shard] = (tuple(keys), LocalBlocks(blocks, self.worker.state.nthreads))
+            return len(blocks)
+
+        return await self._answer(make)
+
+    async def map(self, shard: str, call: bytes) -> bytes:
+        """Return fn of the shard's blocks, combined."""
+
+        def reduce() -> Any:
+            fn, args, combine = loads(call)
+            return self._blocks(shard).map_reduce(fn, *args, combine=combine)
+
+        return await self._answer(reduce)
+
+    async def pieces(self, shard: str, call: bytes, run: bytes) -> bytes:
+        """Return what `pieces` gives for the shard's blocks that hold rows of a run."""
+        return await self._answer(lambda: self._pieces(shard, call, loads(run)))
+
+    async def runs(self, shard: str, call: bytes, run: bytes, peers: tuple[str, ...]) -> bytes:
+        """Write one run from this shard's pieces and those of its peers."""
+        async with self.writers:
+            answers = [
+                await self.worker.rpc(peer).kmeans_pieces(shard=shard, call=call, run=run) for peer in peers
+            ]
+
+            def write() -> Any:
+                _, write_run, args = loads(call)
+                pieces = self._pieces(shard, call, loads(run))
+                for answer in answers:
+                    pieces += opened(answer)
+                return write_run(loads(run), [piece for _, piece in sorted(pieces, key=_by_row)], *args)
+
+            return await self._answer(write)
+
+    async def drop(self, shard: str) -> bytes:
+        """Drop a shard."""
+        self._drop(shard)
+        return b""
+
+    def _pieces(self, shard: str, call: bytes, run: Run) -> list[tuple[int, Any]]:
+        pieces_of, _, args = loads(call)
+        stop = run.first_row + run.n_rows
+        blocks: Sequence[Any] = overlapping(self._blocks(shard).blocks, run)
+        return [(block.first_row, pieces_of(block, run.first_row, stop, *args)) for block in blocks]
+
+    def _blocks(self, shard: str) -> LocalBlocks:
+        if shard not in self.shards:
+            raise ShardGone(shard)
+        return self.shards[shard][1]
+
+    def _drop(self, shard: str) -> None:
+        if shard in self.shards:
+            self.shards.pop(shard)[1].close()
+
+    async def _answer(self, fn: Callable[[], Any]) -> bytes:
+        """Run fn on a thread and pickle what it returns or raises; Dask would log each error of a user's data."""
+
+        def guarded() -> bytes:
+            try:
+                return bytes(dumps((True, fn())))
+            except Exception as error:  # handed to the client, which raises it
+                return bytes(dumps((False, error)))
+
+        return await asyncio.get_running_loop().run_in_executor(self.callers, guarded)
+
+
+def _by_row(piece: tuple[int, Any]) -> int:
+    return piece[0]
+
+
+def opened(answer: bytes) -> Any:
+    """Return the value of an answer, or raise its error."""
+    ok, value = loads(answer)
+    if not ok:
+        raise value
+    return value
