@@ -1,0 +1,58 @@
+"""What a flow run leaves to look at in Prefect: the table of restarts and a summary of the result."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+
+if TYPE_CHECKING:
+    from kmeans_dask.lloyd import Fit
+    from pipeline.sink import Run
+
+
+def name_flow_run(name: str) -> None:
+    """Name the current flow run."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_name(context.flow_run.id, name)
+    context.flow_run.name = name
+
+
+def publish_restarts(fits: "Sequence[Fit]") -> None:
+    """Leave one row for each restart."""
+    table = [
+        {
+            "restart": fit.restart,
+            "seed": str(fit.seed),  # beyond what a browser's numbers hold
+            "inertia": fit.inertia,
+            "distortion": fit.distortion,
+            "iterations": fit.n_iter,
+            "stop": fit.stop,
+            "seconds": round(sum(progress.seconds for progress in fit.history), 3),
+        }
+        for fit in fits
+    ]
+    create_table_artifact(
+        table, key="kmeans-restarts", description="The restarts; the lowest inertia is kept."
+    )
+
+
+def publish_summary(run: "Run") -> None:
+    """Leave what was found and where it lies."""
+    model = run.model
+    sizes = "\n".join(
+        f"| {cluster} | {size} |" for cluster, size in zip(model.cluster_ids, model.sizes, strict=True)
+    )
+    create_markdown_artifact(
+        f"# Run {run.run_id}\n\n"
+        f"{model.n_clusters} clusters in `{run.uri}`\n\n"
+        f"- inertia {model.inertia:.10g}, distortion {model.distortion:.10g}\n"
+        f"- restart {model.restart}, {model.n_iter} iterations, stopped by {model.stop}\n\n"
+        f"| cluster | size |\n|---|---|\n{sizes}\n",
+        key="kmeans-summary",
+        description=f"The result of run {run.run_id}.",
+    )
