@@ -13,7 +13,7 @@ from kmeans_dask.errors import ConfigError, DataError
 from kmeans_dask.lloyd import Fit, Hook
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.model import Model, model_of
-from kmeans_dask.packing import Preparation, RowRange, pack, provisional
+from kmeans_dask.packing import Preparation, RowRange, Wishes, pack, provisional
 from kmeans_dask.restarts import Settings, best, concurrently, fit_of, restarts_of
 from kmeans_dask.seeding import METHODS
 
@@ -87,7 +87,7 @@ def blocks_of(
     """Return an array's rows as blocks of this process, and how they were prepared."""
     columns = _columns(data, None)
     stored = dtype or ("float32" if columns[0].dtype == np.float32 else "float64")
-    preparation = provisional(tuple(f"x{f}" for f in range(len(columns))), columns, stored)
+    preparation = provisional(columns, Wishes(tuple(f"x{f}" for f in range(len(columns))), stored))
     packed = _packed(columns, preparation, _weights(weights, len(columns[0])))
     return LocalBlocks(packed, n_threads), preparation
 
@@ -172,4 +172,4 @@ def warn_of_empty(fit: Fit) -> None:
 def _identity(blocks: Blocks) -> Preparation:
     zeros = np.zeros(blocks.n_features)
     names = tuple(f"x{f}" for f in range(blocks.n_features))
-    return Preparation(names, str(blocks.dtype), zeros, zeros, np.ones(blocks.n_features), zeros)
+    return Preparation(names, str(blocks.dtype), zeros, zeros, np.ones(blocks.n_features), zeros, "error", "none")

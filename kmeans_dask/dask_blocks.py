@@ -4,30 +4,35 @@ Every answer depends on its question alone, so after a loss the blocks are loade
 all workers: the result is the same bits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
 import numpy as np
-from distributed import Client
+from distributed import Future
 from distributed.protocol.pickle import dumps
 
 from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise
-from kmeans_dask.dask_loads import Loads, Losses, Placed, Recipe
+from kmeans_dask.dask_cluster import Cluster
+from kmeans_dask.dask_loads import Loads, Placed, Recipe
 from kmeans_dask.dask_messages import Lost, Question, answers
-from kmeans_dask.dask_shards import ShardGone, Shards
+from kmeans_dask.dask_shards import ShardGone
 
 
 class DaskBlocks:
-    """Blocks on the workers of a client; see `Blocks`. Threads may share it."""
+    """Blocks on the workers of a cluster; see `Blocks`. Threads may share it.
 
-    def __init__(self, client: Client, recipes: Sequence[Recipe], *, losses: Losses | None = None) -> None:
-        client.register_plugin(Shards())
-        self._describe(Loads(client, recipes, losses or Losses()))
+    ready: loads that are made already, by their place among the recipes.
+    """
+
+    def __init__(
+        self, cluster: Cluster, recipes: Sequence[Recipe], *, ready: Mapping[int, Future] | None = None
+    ) -> None:
+        self._describe(Loads(cluster, recipes, ready or {}))
 
     def _describe(self, loads: Loads) -> None:
         self._loads = loads
-        self.losses = loads.losses
+        self.losses = loads.cluster.losses
         self.n_blocks = loads.current().n_blocks
         self.summary: Summary = self.map_reduce(summarise, combine=Summary.combined)
         self.n_features = len(self.summary.lowest)
@@ -45,7 +50,7 @@ class DaskBlocks:
 
         def ask(placed: Placed) -> list[T]:
             questions = [self._question(a, "kmeans_map", call=call) for a in placed.addresses]
-            found: list[T] = self._loads.client.sync(answers, questions)
+            found: list[T] = self._loads.cluster.client.sync(answers, questions)
             return found
 
         return reduce(combine, self._asked(ask))
@@ -57,7 +62,7 @@ class DaskBlocks:
         call = bytes(dumps((pieces, write, args)))
 
         def ask(placed: Placed) -> list[R]:
-            found: list[R] = self._loads.client.sync(answers, [self._written(placed, run, call) for run in runs])
+            found: list[R] = self._loads.cluster.client.sync(answers, [self._written(placed, run, call) for run in runs])
             return found
 
         return self._asked(ask) if runs else []
@@ -85,7 +90,7 @@ class DaskBlocks:
         self.close()
 
     def _question(self, address: str, op: str, **message: Any) -> Question:
-        return Question(self._loads.client, address, op, {"shard": self._loads.shard, **message})
+        return Question(self._loads.cluster.client, address, op, {"shard": self._loads.shard, **message})
 
     def _asked(self, ask: Callable[[Placed], list[T]]) -> list[T]:
         """Return the answers of all workers, asked again after a loss."""

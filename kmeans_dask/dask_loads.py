@@ -7,28 +7,24 @@ by itself recomputes all that a dead worker held on whoever is left, and never s
 import asyncio
 import logging
 import threading
-import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from distributed import Client, Future, wait
+from distributed import Future, wait
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
 
 from kmeans_dask.blocks import Block
-from kmeans_dask.dask_messages import Lost, Question, answers, listed_workers
+from kmeans_dask.dask_cluster import Cluster
+from kmeans_dask.dask_messages import Lost, Question, answers
 from kmeans_dask.dask_shards import ShardGone
-from kmeans_dask.errors import InfrastructureError
-from kmeans_dask.placement import Host, place
+from kmeans_dask.placement import place
 
 logger = logging.getLogger(__name__)
 
-_LOSSES_WITHOUT_A_PASS = 3
-_NOTICE_SECONDS = 5.0
-_REPLACEMENT_SECONDS = 15.0
-_NO_WORKER_SECONDS = 60.0
+_DROP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +57,6 @@ def moved(blocks: list[Block]) -> list[Block]:
     return blocks
 
 
-@dataclass(slots=True)
-class Losses:
-    """What a job has lost so far, shared by all its engines."""
-
-    workers: int = 0
-    since_pass: int = 0
-    repeated_loads: int = 0
-    silent: set[str] = field(default_factory=set)  # given up, though the scheduler may still list them
-
-
 @dataclass(frozen=True, slots=True)
 class Placed:
     """Where the loads are, in one generation; is_open: all of them, in memory, and opened as shards."""
@@ -90,14 +76,12 @@ class Placed:
 class Loads:
     """The loads of one data set; threads may share it."""
 
-    def __init__(self, client: Client, recipes: Sequence[Recipe], losses: Losses) -> None:
-        self.client = client
+    def __init__(self, cluster: Cluster, recipes: Sequence[Recipe], ready: Mapping[int, Future]) -> None:
+        self.cluster = cluster
         self.recipes = list(recipes)
-        self.losses = losses
         self.shard = f"kmeans-{uuid.uuid4().hex[:12]}"
         self._lock = threading.RLock()
-        self._placed = Placed(0, {}, {})
-        self._expected_workers = len(self._hosts())
+        self._placed = Placed(0, dict(ready), cluster.holders(ready))
 
     def current(self) -> Placed:
         """Return the loads placed and open, after doing whatever is missing."""
@@ -118,18 +102,7 @@ class Loads:
         with self._lock:
             if generation != self._placed.generation:
                 return
-            if lost.silent:
-                self.losses.silent |= lost.addresses
-            gone = self.client.sync(self._gone, lost.addresses)
-            self.losses.workers += len(gone)
-            self.losses.since_pass += 1
-            logger.warning("lost workers %s; their blocks are loaded again", ", ".join(sorted(lost.addresses)))
-            if self.losses.since_pass >= _LOSSES_WITHOUT_A_PASS:
-                raise InfrastructureError(
-                    f"{self.losses.since_pass} losses of workers without a completed pass between them, the last "
-                    f"{', '.join(sorted(lost.addresses))}. The likely cause is memory: raise dask.memory_limit, "
-                    "lower dask.block_bytes or add workers."
-                )
+            self.cluster.lose(lost)
             self.find(generation)
 
     def find(self, generation: int) -> None:
@@ -137,14 +110,11 @@ class Loads:
         with self._lock:
             if generation != self._placed.generation:
                 return
-            alive = {host.address for host in self._hosts()}
-            who_has = self.client.who_has(list(self._placed.futures.values()))
-            where = {}
-            for i, future in self._placed.futures.items():
-                holders = [a for a in who_has.get(future.key, ()) if a in alive]
-                if future.status == "finished" and holders:
-                    where[i] = holders[0]
-                elif future.status == "pending" and self._placed.where[i] in alive:
+            alive = {host.address for host in self.cluster.hosts()}
+            futures = self._placed.futures
+            where = self.cluster.holders({i: f for i, f in futures.items() if f.status == "finished"})
+            for i, future in futures.items():
+                if future.status == "pending" and self._placed.where.get(i) in alive:
                     where[i] = self._placed.where[i]
             futures = {i: self._placed.futures[i] for i in where}
             self._placed = Placed(generation + 1, futures, where)
@@ -154,7 +124,7 @@ class Loads:
         placed = self.current()
         self._close_shards(placed.addresses)
         recipes = [replace(recipe, changes=(*recipe.changes, (fn, args))) for recipe in self.recipes]
-        new = Loads(self.client, recipes, self.losses)
+        new = Loads(self.cluster, recipes, {})
         futures = {}
         for i, address in placed.where.items():
             # Popped one by one, so that Dask frees each old load as soon as its new one is made.
@@ -169,7 +139,7 @@ class Loads:
             self._placed = Placed(self._placed.generation + 1, {}, {})
 
     def _place(self) -> None:
-        hosts = self._awaited_hosts()
+        hosts = self.cluster.awaited_hosts()
         placed = self._placed
         where = place([recipe.n_bytes for recipe in self.recipes], placed.where, hosts)
         futures = {}
@@ -179,14 +149,14 @@ class Loads:
             elif i in placed.futures:
                 futures[i] = self._submit("moved", address, i, moved, placed.futures[i])
             else:
-                self.losses.repeated_loads += placed.generation > 0
+                self.cluster.losses.repeated_loads += placed.generation > 0
                 futures[i] = self._submit("load", address, i, made, self.recipes[i])
         self._placed = Placed(placed.generation, futures, where)
 
     def _submit(self, kind: str, address: str, i: int, fn: Callable[..., Any], *args: Any) -> Future:
         """Submit under a new key: Dask adds up the failures of a key over the whole job."""
         key = f"kmeans-{kind}-{i}-{uuid.uuid4().hex[:12]}"
-        return self.client.submit(fn, *args, key=key, workers=[address], allow_other_workers=False)
+        return self.cluster.client.submit(fn, *args, key=key, workers=[address], allow_other_workers=False)
 
     def _wait(self) -> None:
         """Wait until every load is in memory; raise Lost when a worker goes, or the error of a load."""
@@ -202,7 +172,7 @@ class Loads:
                 self._check_workers()
 
     def _check_workers(self) -> None:
-        missing = set(self._placed.addresses) - {host.address for host in self._hosts()}
+        missing = set(self._placed.addresses) - {host.address for host in self.cluster.hosts()}
         if missing:
             raise Lost(missing)
 
@@ -211,52 +181,21 @@ class Loads:
         for i in sorted(self._placed.where):
             keys.setdefault(self._placed.where[i], []).append(str(self._placed.futures[i].key))
         questions = [
-            Question(self.client, address, "kmeans_open", {"shard": self.shard, "keys": tuple(held)})
+            Question(self.cluster.client, address, "kmeans_open", {"shard": self.shard, "keys": tuple(held)})
             for address, held in keys.items()
         ]
-        n_blocks = sum(self.client.sync(answers, questions))
+        n_blocks = sum(self.cluster.client.sync(answers, questions))
         self._placed = replace(self._placed, n_blocks=n_blocks, is_open=True)
 
     def _close_shards(self, addresses: list[str]) -> None:
         async def close() -> None:
-            calls = [self.client.rpc(address).kmeans_drop(shard=self.shard) for address in addresses]
-            await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), _NOTICE_SECONDS)
+            calls = [self.cluster.client.rpc(address).kmeans_drop(shard=self.shard) for address in addresses]
+            await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), _DROP_SECONDS)
 
         try:
-            self.client.sync(close)
+            self.cluster.client.sync(close)
         except TimeoutError:
             logger.warning("a worker does not answer; its blocks are freed when it goes")
-
-    def _hosts(self) -> list[Host]:
-        workers = self.client.sync(listed_workers, self.client)
-        return [
-            Host(address, info["nthreads"], info["memory_limit"] or 0)
-            for address, info in sorted(workers.items())
-            if address not in self.losses.silent and info.get("status", "running") == "running"
-        ]
-
-    def _awaited_hosts(self) -> list[Host]:
-        """Return the workers that are there, after waiting a while for the lost ones to be replaced."""
-        began = time.monotonic()
-        while True:
-            hosts = self._hosts()
-            waited = time.monotonic() - began
-            if len(hosts) >= self._expected_workers or (hosts and waited > _REPLACEMENT_SECONDS):
-                return hosts
-            if waited > _NO_WORKER_SECONDS:
-                raise InfrastructureError(
-                    f"no Dask worker for {_NO_WORKER_SECONDS:.0f} s. Start workers and run again."
-                )
-            time.sleep(0.1)
-
-    async def _gone(self, addresses: set[str]) -> set[str]:
-        """Return which addresses are lost for good; the scheduler needs a moment to notice a killed worker."""
-        deadline = time.monotonic() + _NOTICE_SECONDS
-        while True:
-            listed = set(await listed_workers(self.client)) - self.losses.silent
-            if not addresses & listed or time.monotonic() > deadline:
-                return addresses - listed
-            await asyncio.sleep(0.05)
 
 
 def _check(future: Future, address: str) -> None:

@@ -26,6 +26,16 @@ _LARGEST = {"float32": 2.0**60, "float64": 2.0**480}
 Column = npt.NDArray[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a preparation shall do, before the rows are known."""
+
+    feature_names: tuple[str, ...]
+    dtype: str
+    nulls: str = "error"  # or "drop", "mean"
+    scaling: str = "none"  # or "standard"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Preparation:
     """How a raw value becomes a stored one; every array is (n_features,) float64."""
@@ -36,8 +46,8 @@ class Preparation:
     center: Floats
     scale: Floats  # 0 for a constant column under "standard"
     fill: Floats
-    nulls: str = "error"
-    scaling: str = "none"
+    nulls: str
+    scaling: str
 
     def in_units(self, prepared: Floats) -> Floats:
         """Return points of the prepared space, (k, n_features), in the user's own units."""
@@ -73,15 +83,17 @@ class RowRange:
     listed: Offsets | None = None
 
 
-def provisional(feature_names: tuple[str, ...], head: Sequence[Column], dtype: str) -> Preparation:
+def provisional(head: Sequence[Column], wishes: Wishes) -> Preparation:
     """Return the preparation for packing, from the first 65,536 rows of each column: its shift alone."""
-    shift = np.array([_shift(column) for column in head])
+    shift = np.array([_shift(column[:HEAD_ROWS]) for column in head])
     zeros, ones = np.zeros(len(shift)), np.ones(len(shift))
-    return Preparation(feature_names, dtype, shift, zeros, ones, zeros)
+    return Preparation(
+        wishes.feature_names, wishes.dtype, shift, zeros, ones, zeros, wishes.nulls, wishes.scaling
+    )
 
 
 def _shift(column: Column) -> float:
-    values = column[:HEAD_ROWS].astype(np.float64)
+    values = column.astype(np.float64)
     values = values[~np.isnan(values)]
     if not values.size:
         return 0.0
@@ -140,7 +152,11 @@ def finish(block: Block, preparation: Preparation) -> Block:
 def final(blocks: Blocks, packed: Preparation) -> Preparation:
     """Return the preparation with fill, center and scale of packed blocks, exact over all non-null rows."""
     means, variances = moments(blocks)
-    warn_of_coarse(blocks.summary, packed)
+    for f in np.flatnonzero(np.isnan(means)):
+        raise DataError(
+            f"feature {packed.feature_names[f]!r}: every value is null, so there is no mean to fill in. "
+            'Leave the column out, or use nulls = "drop".'
+        )
     standard = packed.scaling == "standard"
     constant = blocks.summary.lowest == blocks.summary.highest
     scale = np.where(constant, 0.0, np.sqrt(variances)) if standard else packed.scale
@@ -160,11 +176,12 @@ def warn_of_coarse(summary: Summary, packed: Preparation) -> None:
 
 
 def moments(blocks: Blocks) -> tuple[Floats, Floats]:
-    """Return each feature's mean and population variance over its values that are not NaN, exact to rounding."""
+    """Return each feature's mean and population variance over its values that are not NaN; NaN when there are none."""
     magnitudes = blocks.summary.magnitudes()
     zeros = np.zeros(blocks.n_features)
     means = _averages(blocks, zeros, False, magnitudes)
     spread = np.maximum(np.abs(blocks.summary.highest - means), np.abs(blocks.summary.lowest - means))
+    spread = np.nan_to_num(spread)
     return means, _averages(blocks, means, True, spread * spread)
 
 
@@ -174,7 +191,7 @@ def _averages(blocks: Blocks, centers: Floats, squared: bool, bounds: Floats) ->
     counts, limbs = blocks.map_reduce(column_sums, centers, squared, factors, combine=_add_column_sums)
     totals = sums.integers(limbs)
     return np.array([
-        sums.ratio(total, e - 63, int(n), 0) if n else 0.0
+        sums.ratio(total, e - 63, int(n), 0) if n else math.nan
         for total, e, n in zip(totals, exponents, counts, strict=True)
     ])  # fmt: skip
 

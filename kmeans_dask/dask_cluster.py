@@ -1,0 +1,120 @@
+"""The workers of a client: which there are, what they hold, and how many were lost."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from distributed import Client, Future, wait
+
+from kmeans_dask.dask_messages import Lost, listed_workers
+from kmeans_dask.dask_shards import Shards
+from kmeans_dask.errors import InfrastructureError
+from kmeans_dask.placement import Host
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_LOSSES_WITHOUT_A_PASS = 3
+_NOTICE_SECONDS = 5.0
+_REPLACEMENT_SECONDS = 15.0
+_NO_WORKER_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Losses:
+    """What a job has lost so far."""
+
+    workers: int = 0
+    since_pass: int = 0
+    repeated_loads: int = 0
+    silent: set[str] = field(default_factory=set)  # given up, though the scheduler may still list them
+
+
+class Cluster:
+    """A client's workers, and one job's losses among them; threads may share it."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.losses = Losses()
+        self._lock = threading.Lock()
+        client.register_plugin(Shards())
+        self._expected_workers = len(self.hosts())
+
+    def hosts(self) -> list[Host]:
+        """Return the workers that are there."""
+        workers = self.client.sync(listed_workers, self.client)
+        return [
+            Host(address, info["nthreads"], info["memory_limit"] or 0)
+            for address, info in sorted(workers.items())
+            if address not in self.losses.silent and info.get("status", "running") == "running"
+        ]
+
+    def awaited_hosts(self) -> list[Host]:
+        """Return the workers that are there, after waiting a while for the lost ones to be replaced."""
+        began = time.monotonic()
+        while True:
+            hosts = self.hosts()
+            waited = time.monotonic() - began
+            if len(hosts) >= self._expected_workers - len(self.losses.silent) and hosts:
+                return hosts
+            if hosts and waited > _REPLACEMENT_SECONDS:
+                return hosts
+            if waited > _NO_WORKER_SECONDS:
+                raise InfrastructureError(
+                    f"no Dask worker for {_NO_WORKER_SECONDS:.0f} s. Start workers and run again."
+                )
+            time.sleep(0.1)
+
+    def lose(self, lost: Lost) -> None:
+        """Count lost workers; too many without a pass between them are an error."""
+        with self._lock:
+            if lost.silent:
+                self.losses.silent |= lost.addresses
+            names = ", ".join(sorted(lost.addresses))
+            self.losses.workers += len(self.client.sync(self._gone, lost.addresses))
+            self.losses.since_pass += 1
+            logger.warning("lost workers %s; their blocks are loaded again", names)
+            if self.losses.since_pass >= _LOSSES_WITHOUT_A_PASS:
+                raise InfrastructureError(
+                    f"{self.losses.since_pass} losses of workers without a completed pass between them, the last "
+                    f"{names}. The likely cause is memory: raise dask.memory_limit, lower dask.block_bytes or "
+                    "add workers."
+                )
+
+    def holders(self, futures: Mapping[int, Future]) -> dict[int, str]:
+        """Return a worker that holds each future's result, for those that are held."""
+        if not futures:
+            return {}
+        alive = {host.address for host in self.hosts()}
+        who_has = self.client.who_has(list(futures.values()))
+        held = {i: [a for a in who_has.get(future.key, ()) if a in alive] for i, future in futures.items()}
+        return {i: addresses[0] for i, addresses in held.items() if addresses}
+
+    def first_loads(self, fn: Callable[..., tuple[T, list[Any]]], *args: Any) -> tuple[T, dict[int, Future]]:
+        """Run fn on a worker; return its first value, and its list of loads as one future each, by place."""
+        both = self.client.submit(fn, *args, pure=False)
+        value, n_loads = self.client.submit(_value_and_length, both, pure=False).result()
+        loads = {i: self.client.submit(_nth, both, i, pure=False) for i in range(n_loads)}
+        wait(list(loads.values()))
+        return value, loads
+
+    async def _gone(self, addresses: set[str]) -> set[str]:
+        """Return which addresses are lost for good; the scheduler needs a moment to notice a killed worker."""
+        deadline = time.monotonic() + _NOTICE_SECONDS
+        while True:
+            listed = set(await listed_workers(self.client)) - self.losses.silent
+            if not addresses & listed or time.monotonic() > deadline:
+                return addresses - listed
+            await asyncio.sleep(0.05)
+
+
+def _value_and_length(both: tuple[T, list[Any]]) -> tuple[T, int]:
+    return both[0], len(both[1])
+
+
+def _nth(both: tuple[T, list[Any]], i: int) -> Any:
+    return both[1][i]

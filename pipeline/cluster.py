@@ -1,0 +1,89 @@
+"""The job's Dask section -> a connected client. The only module of the pipeline that knows `distributed`."""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+import dask
+from distributed import Client, LocalCluster
+
+from kmeans_dask.dask_cluster import Cluster
+from kmeans_dask.errors import InfrastructureError
+from pipeline.config import DaskConfig
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 20
+# The shards refer to their blocks: spilling would copy them to disk and free nothing, pausing would hang new tasks.
+# What fits is checked before anything is read.
+_LOCAL_SETTINGS = {
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.scheduler.worker-ttl": "30s",
+    "distributed.admin.tick.limit": "60s",
+}
+
+
+@contextmanager
+def connected(settings: DaskConfig) -> Iterator[Cluster]:
+    """Give the workers of the section's cluster: its own local one, ended afterwards, or the one at its address."""
+    with ExitStack() as stack:
+        if settings.address is not None:
+            client = stack.enter_context(_client(settings.address))
+            _check_package(client)
+        else:
+            stack.enter_context(dask.config.set(_LOCAL_SETTINGS))
+            client = stack.enter_context(_client(stack.enter_context(_local_cluster(settings))))
+        yield Cluster(client)
+
+
+def _client(where: "str | LocalCluster") -> Client:
+    try:
+        return Client(where, direct_to_workers=True, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise InfrastructureError(
+            f"dask.address: the scheduler at {where} does not answer within {CONNECT_SECONDS} s ({error}). "
+            "Check the address and that the scheduler runs."
+        ) from error
+
+
+@contextmanager
+def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
+    with tempfile.TemporaryDirectory(prefix="kmeans-dask-", dir=settings.local_directory) as scratch:
+        cluster = LocalCluster(
+            n_workers=settings.workers,
+            threads_per_worker=settings.threads_per_worker,
+            memory_limit=settings.memory_limit,
+            local_directory=scratch,
+            host="127.0.0.1",
+            dashboard_address=None,
+            preload=["pipeline.processes"],
+            silence_logs=logging.ERROR,
+        )
+        try:
+            yield cluster
+        finally:
+            cluster.close(timeout=5)
+
+
+def _check_package(client: Client) -> None:
+    """Refuse workers without our package or with another version of it."""
+    ours = version("kmeans-dask")
+    try:
+        found = client.run(version, "kmeans-dask")
+    except PackageNotFoundError as error:
+        raise InfrastructureError(
+            f"dask.address: a worker does not have the package kmeans-dask. Install version {ours} on all workers."
+        ) from error
+    other = {address: theirs for address, theirs in found.items() if theirs != ours}
+    if other:
+        address, theirs = next(iter(other.items()))
+        raise InfrastructureError(
+            f"dask.address: worker {address} has kmeans-dask {theirs}, this is {ours}. Install {ours} on all workers."
+        )
+    if not found:
+        raise InfrastructureError("dask.address: the scheduler has no workers. Start some and run again.")
