@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.cluster import KMeans
 
 from kmeans_dask.errors import ConfigError, DataError, KMeansError, TooFewSamplesError
 from kmeans_dask.textbook import (
@@ -66,6 +67,33 @@ def test_naive_never_takes_rows_without_weight() -> None:
 def test_naive_ties_go_to_the_lowest_centroid() -> None:
     """A row midway between two centroids, or on two equal ones, takes the lower index."""
     assert naive.nearest([[0.5], [1.0]], [[1.0], [0.0], [1.0]]) == [0, 0]
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+def test_naive_agrees_with_scikit_learn(weighted: bool) -> None:
+    """From starts without ties, also with a cluster to refill: labels, iterations and inertia are its."""
+    rng = np.random.default_rng(4)
+    for n_clusters in (1, 2, 7):
+        X = rng.normal(size=(300, 3)) + rng.integers(0, 4, size=(300, 1))
+        start = X[:n_clusters] + 0.05 * rng.normal(size=(n_clusters, 3))
+        start[-1] += 100 * (n_clusters == 7)
+        weights = rng.integers(1, 5, size=300).astype(np.float64) if weighted else None
+        theirs = KMeans(n_clusters, init=start, n_init=1, tol=0, algorithm="lloyd").fit(
+            X, sample_weight=weights
+        )
+        ours = naive.lloyd(X, start, weights=weights)
+        assert ours.labels.tolist() == theirs.labels_.tolist()
+        assert ours.n_iter == theirs.n_iter_
+        # Sums of 300 rounded addends on their side.
+        assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-12)
+        np.testing.assert_allclose(ours.centroids, theirs.cluster_centers_, rtol=1e-11, atol=1e-13)
+
+
+def test_naive_goes_on_while_a_cluster_can_be_filled() -> None:
+    """Where the row just taken lies on another mean, no label changes; but the next farthest row does."""
+    run = naive.lloyd([[1.0], [3.0], [2.0], [1.0]], [[3.0], [0.0], [0.0]])
+    assert [(p.changed, p.refills) for p in run.passes] == [(4, {2: 0}), (0, {2: 1}), (1, {}), (0, {})]
+    assert run.inertia == 0
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=20))
