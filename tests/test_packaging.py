@@ -151,3 +151,18 @@ def test_the_base_installation_runs_a_job(wheel: Path, tmp_path: Path) -> None:
     command = [script, "run", job, "--no-prefect", "--set", f"output.path={tmp_path / 'out'}"]
     subprocess.run(command, check=True, env=environment, cwd=tmp_path)
     assert (tmp_path / "out" / "_LATEST.json").exists()
+
+
+@pytest.mark.parametrize("name", ["pipeline", "flows"])
+def test_a_package_that_hides_ours_is_named(name: str, tmp_path: Path) -> None:
+    """Where Python finds a foreign `pipeline` or `flows` first, the command names both paths; code 2."""
+    foreign = tmp_path / name / "__init__.py"
+    foreign.parent.mkdir()
+    foreign.write_text("raise RuntimeError('not ours')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [Path(sys.executable).parent / "kmeans-dask", "--help"]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert str(foreign) in ended.stderr
+    assert str(ROOT / name) in ended.stderr
+    assert "Traceback" not in ended.stderr

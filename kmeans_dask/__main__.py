@@ -1,0 +1,24 @@
+"""The command: `kmeans-dask`, or `python -m kmeans_dask`.
+
+It starts here, under a name that is ours alone, and looks at the other names before it imports them.
+"""
+
+import sys
+from importlib import import_module
+
+from kmeans_dask.errors import KMeansError
+from kmeans_dask.siblings import check_siblings
+
+
+def main() -> None:
+    """Hand over to the command line of the top layer; exit code 2 where a foreign package hides it."""
+    try:
+        check_siblings()
+    except KMeansError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+    import_module("flows.cli").main()  # by name, since nothing below may import a layer above
+
+
+if __name__ == "__main__":
+    main()
