@@ -106,6 +106,16 @@ def doomed(uri: str, environment: Mapping[str, str], channel: Connection) -> Non
         time.sleep(0.001)
 
 
+def restless(uri: str, environment: Mapping[str, str], channel: Connection) -> None:
+    """Write and commit one small run after another until killed."""
+    os.environ.update(environment)
+    store = open_store(uri)
+    for number in range(10_000):
+        write_run(store, n_parts=1)
+        if number == 0:
+            channel.send("begun")
+
+
 def start(target: Any, uri: str, environment: Mapping[str, str]) -> tuple[Any, Connection]:
     """Start one of the above; returns the process and our end of its channel."""
     ours, theirs = CONTEXT.Pipe()

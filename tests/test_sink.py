@@ -375,6 +375,26 @@ def test_racing_jobs_all_end_as_whole_runs(conditional_output: Output) -> None:
     assert not [name for name in output.names() if "/." in name or name.startswith(".")]
 
 
+@pytest.mark.fault
+def test_a_kill_at_any_moment_leaves_an_unbroken_chain(conditional_output: Output) -> None:
+    """Pairs of jobs that commit without pause are killed at random moments: the next ones go on."""
+    output, draw = conditional_output, random.Random(1)
+    for _ in range(10):
+        jobs = [commit_jobs.start(commit_jobs.restless, output.uri, output.environment) for _ in range(2)]
+        for _, channel in jobs:
+            assert channel.recv() == "begun"
+        for process, channel in jobs:
+            time.sleep(draw.uniform(0, 0.05))
+            process.kill()
+            process.join(10)
+            assert process.exitcode == -9
+            channel.close()
+    manifests = chain(output)
+    assert [manifest["sequence"] for manifest in manifests] == list(range(len(manifests), 0, -1))
+    assert len(manifests) >= 20
+    assert commit_jobs.write_run(open_store(output.uri)).manifest["sequence"] == len(manifests) + 1
+
+
 class Reader(threading.Thread):
     """Follows the pointer again and again, and keeps what it saw and whatever went wrong."""
 

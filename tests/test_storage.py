@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import socket
 import threading
 import time
@@ -325,6 +326,31 @@ def test_an_endpoint_that_is_silent_fails_within_half_a_minute(
     with pytest.raises(InfrastructureError, match="does not answer"):
         request()
     assert time.monotonic() - start < 30
+
+
+def test_a_signal_does_not_wait_for_a_silent_server(
+    silent: str, rclone: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGINT ends the main thread's wait at once, whatever the server does."""
+    admit(rclone, monkeypatch)
+    store = open_store("s3://bucket/x", StorageConfig(endpoint=silent))
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    start = time.monotonic()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        store.read("x")
+    assert time.monotonic() - start < 5
+
+
+def test_a_large_file_goes_in_pieces_and_appears_whole(store: Store) -> None:
+    """An upload above the size of a piece is one file of the same bytes, with one tag in list and read."""
+    data = np.random.default_rng(0).bytes(17 * 2**20)
+    store.put("large", data)
+    [entry] = store.list()
+    assert store.fetch("large") == (entry, data)
+    with store.open(entry) as file:
+        file.seek(-10, os.SEEK_END)
+        assert file.read() == data[-10:]
 
 
 def test_an_option_of_the_job_goes_before_the_environment(

@@ -15,11 +15,14 @@ from pipeline.storage.credentials import resolve
 from pipeline.storage.ranges import RangeFile
 from pipeline.storage.s3_client import connect
 from pipeline.storage.s3_reads import VersionReads, to_entry
-from pipeline.storage.store import ConditionalPutError, Entry, segments
+from pipeline.storage.store import ConditionalPutError, Entry, NoSuchFileError, segments
+from pipeline.storage.waiting import interruptible
 
 T = TypeVar("T")
 
-_PIECE_BYTES = 64 * 2**20  # larger uploads go in pieces; they too appear only once complete
+_PIECE_BYTES = 16 * 2**20  # larger uploads go in pieces; they too appear only once complete
+_PIECES_AT_ONCE = 2
+_SMALL_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,10 @@ class S3Store:
         return cast(BinaryIO, RangeFile(entry.size, reads.fetch, reads.close))
 
     def put(self, path: str, data: bytes) -> None:
-        self._ask(path, lambda client: obstore.put(client, path, data, chunk_size=_PIECE_BYTES), writing=True)
+        def put(client: Client) -> None:
+            obstore.put(client, path, data, chunk_size=_PIECE_BYTES, max_concurrency=_PIECES_AT_ONCE)
+
+        self._ask(path, put, writing=True, patient=len(data) > _SMALL_BYTES)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         return self.replace(path, data, None)
@@ -96,11 +102,9 @@ class S3Store:
 
     def _find(self, path: str) -> Entry | None:
         try:
-            return to_entry(obstore.head(connect(self.bucket, self.prefix, resolve(self.options)), path))
-        except FileNotFoundError:
+            return self.head(path)
+        except NoSuchFileError:
             return None
-        except s3_errors.FAILURES as error:
-            raise self._failure(error, path, writing=False) from None
 
     def _list(self, prefix: str) -> Sequence[Entry]:
         def ask(client: Client) -> Sequence[Entry]:
@@ -108,10 +112,13 @@ class S3Store:
 
         return self._ask(prefix, ask)
 
-    def _ask(self, path: str, request: Callable[[Client], T], *, writing: bool = False) -> T:
+    def _ask(
+        self, path: str, request: Callable[[Client], T], *, writing: bool = False, patient: bool = False
+    ) -> T:
         segments(path, self.uri)
+        client = connect(self.bucket, self.prefix, resolve(self.options), patient)
         try:
-            return request(connect(self.bucket, self.prefix, resolve(self.options)))
+            return interruptible(lambda: request(client))
         except s3_errors.FAILURES as error:
             raise self._failure(error, path, writing=writing) from None
 

@@ -17,16 +17,20 @@ _RETRY: "RetryConfig" = {
     "retry_timeout": timedelta(seconds=12),
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=3), "base": 2},
 }
-_CONNECT, _SILENCE, _REQUEST = timedelta(seconds=5), timedelta(seconds=12), timedelta(minutes=15)
+_CONNECT, _SILENCE = timedelta(seconds=5), timedelta(seconds=12)
+_UPLOAD, _REQUEST = timedelta(minutes=2), timedelta(minutes=15)
 
 
 @functools.lru_cache(maxsize=64)
-def connect(bucket: str, prefix: str, connection: Connection) -> Client:
-    """Return the client of a place; made once, as it holds the pool of open connections."""
+def connect(bucket: str, prefix: str, connection: Connection, patient: bool = False) -> Client:
+    """Return the client of a place; made once, as it holds the pool of open connections.
+
+    A patient one is for large uploads: until all is sent the server says nothing, however well it goes.
+    """
     http: ClientConfig = {
         "allow_http": (connection.endpoint or "").startswith("http://"),
         "connect_timeout": _CONNECT,
-        "read_timeout": _SILENCE,
+        "read_timeout": _UPLOAD if patient else _SILENCE,
         "timeout": _REQUEST,
     }
     settings = _settings(connection)
