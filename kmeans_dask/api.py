@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from kmeans_dask import passes
 from kmeans_dask.blocks import Blocks, Floats, Labels
-from kmeans_dask.errors import ConfigError, DataError
+from kmeans_dask.errors import ConfigError, DataError, ModelError
 from kmeans_dask.lloyd import Fit, Hook
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.model import Model, model_of
@@ -147,7 +147,7 @@ def start_centroids(init: npt.ArrayLike | Model, preparation: Preparation, n_clu
     """Return given centroids or a stored model's in the prepared space, bit for bit if it is the model's own."""
     if isinstance(init, Model):
         same = init.preparation.equals(preparation)
-        start = init.centroids if same else preparation.prepared(init.centroids_in_units())
+        start = init.centroids if same else preparation.prepared(_in_order(init, preparation.feature_names))
     else:
         start = preparation.prepared(np.asarray(init, dtype=np.float64))
     expected = (n_clusters, len(preparation.feature_names))
@@ -156,6 +156,16 @@ def start_centroids(init: npt.ArrayLike | Model, preparation: Preparation, n_clu
     if not np.isfinite(start).all():
         raise ConfigError("init must be finite; found NaN or infinity. Mend those centroids.")
     return np.ascontiguousarray(start)
+
+
+def _in_order(model: Model, names: tuple[str, ...]) -> Floats:
+    """Return a model's centroids in the user's units, its features in the order of names."""
+    if set(model.feature_names) != set(names):
+        raise ModelError(
+            f"init: the model has features {', '.join(model.feature_names)}; the data have {', '.join(names)}. "
+            "Choose the same columns, or another model."
+        )
+    return model.centroids_in_units()[:, [model.feature_names.index(name) for name in names]]
 
 
 def warn_of_empty(fit: Fit) -> None:

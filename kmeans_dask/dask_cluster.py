@@ -99,8 +99,13 @@ class Cluster:
         both = self.client.submit(fn, *args, pure=False)
         value, n_loads = self.client.submit(_value_and_length, both, pure=False).result()
         loads = {i: self.client.submit(_nth, both, i, pure=False) for i in range(n_loads)}
-        wait(list(loads.values()))
+        self.wait(list(loads.values()))
         return value, loads
+
+    def wait(self, futures: Sequence[Future], timeout: float | None = None) -> None:
+        """Wait until the futures are done; TimeoutError after timeout seconds."""
+        with self.client.as_current():
+            wait(futures, timeout=timeout)
 
     async def _gone(self, addresses: set[str]) -> set[str]:
         """Return which addresses are lost for good; the scheduler needs a moment to notice a killed worker."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distributed import Future, wait
+from distributed import Future
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
 
@@ -167,7 +167,7 @@ class Loads:
             if not pending:
                 return
             try:
-                wait(pending, timeout=0.5)
+                self.cluster.wait(pending, timeout=0.5)
             except TimeoutError:
                 self._check_workers()
 

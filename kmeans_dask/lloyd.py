@@ -93,7 +93,7 @@ def lloyd(
         scales = passes.exponents(blocks.summary, centroids)
         partials = _pass(blocks, identity.run, before, centroids, scales)
         now = time.monotonic()
-        history.append(_progress(identity, len(history) + 1, partials, scales, blocks, now - last))
+        history.append(_progress(identity, len(history) + 1, partials, scales, now - last))
         last = now
         wants_stop = hook(history[-1])
         if before is not None and partials.changed == 0:
@@ -106,12 +106,33 @@ def lloyd(
         scales = passes.exponents(blocks.summary, centroids)
         partials = _pass(blocks, identity.run, before, centroids, scales)
     blocks.map_reduce(passes.forget, identity.run, combine=int.__add__)
-    inertia = inertia_of(partials, scales)
-    sizes = tuple(partials.rows.tolist())
-    distortion = inertia / total_weight(partials, scales)
+    value = _value(partials, scales)
     return Fit(
-        identity.restart, identity.seed, centroids, sizes, inertia, distortion, len(history), stop, tuple(history)
-    )
+        identity.restart, identity.seed, centroids, value.sizes, value.inertia, value.distortion, len(history),
+        stop, tuple(history),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """How well centroids describe rows: rows per cluster, inertia, distortion."""
+
+    sizes: tuple[int, ...]
+    inertia: float
+    distortion: float
+
+
+def evaluated(blocks: Blocks, centroids: Floats) -> Value:
+    """Return the value of centroids, (k, d) float64 in the prepared space, on all rows."""
+    scales = passes.exponents(blocks.summary, centroids)
+    partials = _pass(blocks, "evaluated", None, centroids, scales)
+    blocks.map_reduce(passes.forget, "evaluated", combine=int.__add__)
+    return _value(partials, scales)
+
+
+def _value(partials: Partials, scales: Exponents) -> Value:
+    inertia, weight = inertia_of(partials, scales), total_weight(partials, scales)
+    return Value(tuple(partials.rows.tolist()), inertia, inertia / weight if weight else 0.0)
 
 
 def _pass(blocks: Blocks, run: str, before: Floats | None, centroids: Floats, scales: Exponents) -> Partials:
@@ -119,12 +140,11 @@ def _pass(blocks: Blocks, run: str, before: Floats | None, centroids: Floats, sc
 
 
 def _progress(
-    identity: Identity, iteration: int, partials: Partials, scales: Exponents, blocks: Blocks, seconds: float
+    identity: Identity, iteration: int, partials: Partials, scales: Exponents, seconds: float
 ) -> Progress:
-    inertia = inertia_of(partials, scales)
-    distortion = inertia / total_weight(partials, scales)
+    value = _value(partials, scales)
     return Progress(
-        identity.restart, identity.seed, iteration, inertia, distortion, partials.changed, seconds
+        identity.restart, identity.seed, iteration, value.inertia, value.distortion, partials.changed, seconds
     )
 
 

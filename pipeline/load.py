@@ -88,7 +88,7 @@ def read_head(plan: Plan, loads: Sequence[Load], wishes: Wishes) -> tuple[Prepar
         if sum(len(rows.columns[0]) for rows in read) >= packing.HEAD_ROWS:
             break
     columns = [np.concatenate([rows.columns[f] for rows in read]) for f in range(len(plan.features))]
-    ready = packing.provisional(plan.features, columns, wishes)
+    ready = packing.provisional(columns, wishes)
     return ready, [packed(rows, load.block_rows, ready) for rows, load in zip(read, loads, strict=False)]
 
 

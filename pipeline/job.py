@@ -1,0 +1,167 @@
+"""A job and a runner -> a committed run: the sequence of steps, written once."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kmeans_dask.api import start_centroids, warn_of_empty
+from kmeans_dask.blocks import Blocks
+from kmeans_dask.dask_cluster import Cluster
+from kmeans_dask.lloyd import Fit
+from kmeans_dask.model import Model, model_of, to_bytes
+from kmeans_dask.packing import Preparation, Wishes
+from kmeans_dask.restarts import Restart, Settings, best, fit_of, restarts_of
+from kmeans_dask.seeding import METHODS
+from pipeline.cluster import connected
+from pipeline.config import DaskConfig, Job, resolved
+from pipeline.estimate import PlanSummary, check, summary_of
+from pipeline.labels import Naming, write_labels
+from pipeline.load import load_here, load_on
+from pipeline.runner import PlainRunner, Runner
+from pipeline.sink import (
+    CentroidTable,
+    PartRecord,
+    RestartRow,
+    Run,
+    RunRecord,
+    SourceRecord,
+    commit,
+    discard,
+    new_run_id,
+    open_run,
+    probe,
+)
+from pipeline.source import Plan, scan
+from pipeline.storage import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_BLOCK_BYTES = 64 * 2**20
+
+
+def plan_job(job: Job) -> PlanSummary:
+    """Return what a job would do, from the footers of its files alone."""
+    return summary_of(job, scan(job.source, job.kmeans.dtype))
+
+
+def run_job(job: Job, runner: Runner | None = None, *, run_id: str | None = None) -> Run:
+    """Return the committed run of a job; whatever fails leaves the output as it was.
+
+    Raises KMeansError: exit_code 2 for bad input or configuration, 3 where a retry may help.
+    """
+    runner, run_id = runner or PlainRunner(), run_id or new_run_id()
+    store = open_store(job.output.path, job.output.storage)
+    conditional_put = runner.step("check-output", probe, store)
+    plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
+    check(job, plan, summary_of(job, plan))
+    logger.info("%d rows of %d features: %s", plan.n_rows, len(plan.features), ", ".join(plan.features))
+    with discarding(store, run_id), engine(job.dask) as cluster:
+        wishes = Wishes(plan.features, plan.dtype, plan.nulls, job.prepare.scale)
+        blocks, preparation = runner.step("load", load, cluster, job, plan, wishes)
+        settings = settings_of(job, preparation)
+        fits = runner.restarts(fit_of(blocks, settings), restarts_of(settings))
+        winner = best(fits)
+        warn_of_empty(winner)
+        model = model_of(winner, preparation, job.kmeans.init if isinstance(settings.init, str) else "model")
+        naming = Naming(store, run_id, model.centroids, model.cluster_ids)
+        parts = runner.step("write-labels", write_labels, blocks, plan, naming)
+        blocks.close()
+        record = run_record(
+            job_document=resolved(job), run_id=run_id, conditional_put=conditional_put, plan=plan, parts=parts,
+            model=model, fits=fits, workers_lost=cluster.losses.workers if cluster else 0,
+        )  # fmt: skip
+        return runner.step("commit", commit, store, record)
+
+
+@contextmanager
+def engine(dask: DaskConfig | None) -> Iterator[Cluster | None]:
+    """Give the workers of a Dask section; None without one: this process."""
+    if dask is None:
+        yield None
+    else:
+        with connected(dask) as cluster:
+            yield cluster
+
+
+@contextmanager
+def discarding(store: Store, run_id: str) -> Iterator[None]:
+    """Remove what a run wrote when the body fails before its commit."""
+    try:
+        yield
+    except BaseException:
+        try:
+            discard(store, run_id)
+        except Exception as error:
+            logger.warning("could not remove what run %s wrote to %s: %s", run_id, store.uri, error)
+        raise
+
+
+def load(cluster: Cluster | None, job: Job, plan: Plan, wishes: Wishes | Preparation) -> tuple[Blocks, Preparation]:
+    """Return the plan's rows as blocks of the engine, prepared."""
+    if cluster is None:
+        return load_here(plan, DEFAULT_BLOCK_BYTES, wishes, len(os.sched_getaffinity(0)))
+    if job.dask and job.dask.address:
+        hosts = cluster.hosts()
+        smallest = min((host.memory_limit_bytes for host in hosts if host.memory_limit_bytes), default=None)
+        check(job, plan, summary_of(job, plan, workers=len(hosts), limit=smallest))
+    return load_on(cluster, plan, job.dask.block_bytes if job.dask else DEFAULT_BLOCK_BYTES, wishes)
+
+
+def settings_of(job: Job, preparation: Preparation) -> Settings:
+    """Return the restarts' settings; a path in `init` becomes that model's centroids."""
+    keys = job.kmeans
+    init: Any = keys.init
+    if keys.init not in METHODS:
+        init = start_centroids(open_run(keys.init, job.output.storage).model, preparation, keys.n_clusters)
+    return Settings(
+        keys.n_clusters, init, keys.n_init, keys.max_iter, keys.tol, keys.max_seconds, keys.seed
+    )
+
+
+def run_record(
+    *, job_document: dict[str, Any], run_id: str, conditional_put: bool, plan: Plan, parts: tuple[PartRecord, ...],
+    model: Model, fits: Sequence[Fit], workers_lost: int,
+) -> RunRecord:  # fmt: skip
+    """Return what a commit writes beside the parts."""
+    return RunRecord(
+        run_id=run_id,
+        conditional_put=conditional_put,
+        job=job_document,
+        sources=tuple(SourceRecord(file.uri, file.size, file.tag, file.n_rows) for file in plan.files),
+        parts=parts,
+        centroids=CentroidTable(
+            model.feature_names, model.cluster_ids, model.sizes, model.centroids_in_units()
+        ),
+        model_files=to_bytes(model),
+        restarts=tuple(
+            RestartRow(
+                model.n_clusters, p.restart, p.seed, p.iteration, p.inertia, p.distortion, p.changed, p.seconds
+            )
+            for fit in fits
+            for p in fit.history
+        ),
+        result=result_of(model, parts),
+        workers_lost=workers_lost,
+    )
+
+
+def result_of(model: Model, parts: Sequence[PartRecord]) -> dict[str, Any]:
+    """Return the result as the manifest tells it."""
+    return {
+        "n_clusters": model.n_clusters,
+        "n_features": len(model.feature_names),
+        "rows": sum(part.rows for part in parts),
+        "rows_clustered": int(np.sum(model.sizes)),
+        "inertia": model.inertia,
+        "distortion": model.distortion,
+        "n_iter": model.n_iter,
+        "stop": model.stop,
+        "restart": model.restart,
+        "seed": model.seed,
+        "sizes": model.sizes.tolist(),
+    }

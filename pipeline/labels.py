@@ -1,0 +1,99 @@
+"""Blocks and a model -> label files, each written where most of its rows are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from kmeans_dask.blocks import Block, Blocks, Floats
+from kmeans_dask.kernels import TILE
+from kmeans_dask.passes import labels_of, scan_of, sq_distances_of
+from pipeline.sink import PartRecord, write_part
+from pipeline.source import Part, Plan, read_ids
+from pipeline.storage import Store
+
+
+@dataclass(frozen=True, slots=True)
+class PartRun:
+    """One part to write, with what is needed to read its ids."""
+
+    part: Part
+    plan: Plan
+
+    @property
+    def first_row(self) -> int:
+        """The row id of its first row."""
+        return self.part.first_row
+
+    @property
+    def n_rows(self) -> int:
+        """Its source rows, before any filter."""
+        return self.part.n_rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Naming:
+    """Where the parts go, and what a row is told: the cluster id of its nearest centroid, (k, d) prepared."""
+
+    store: Store
+    run_id: str
+    centroids: Floats
+    cluster_ids: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Listed rows of one block: row ids, (n,); clusters and distances mean nothing where `missing`."""
+
+    row_ids: npt.NDArray[np.int64]
+    clusters: npt.NDArray[np.int32]
+    distances: npt.NDArray[np.float32]
+    missing: npt.NDArray[np.bool_]
+
+
+def write_labels(blocks: Blocks, plan: Plan, naming: Naming) -> tuple[PartRecord, ...]:
+    """Write every part of a plan; writing one again writes the same bytes."""
+    runs = [PartRun(part, plan.narrowed(part.row_groups)) for part in plan.parts]
+    return tuple(blocks.map_runs(piece_of, write_run, runs, naming))
+
+
+def piece_of(block: Block, first_row: int, stop_row: int, naming: Naming) -> Piece:
+    """Label a block's listed rows from first_row up to stop_row."""
+    listed = _ids(block, block.listed, block.n_source_rows)
+    listed = listed[slice(*np.searchsorted(listed, (first_row, stop_row)))]
+    kept = _ids(block, block.kept, block.n_rows)
+    a, b = (int(i) for i in np.searchsorted(kept, (first_row, stop_row)))
+    clusters, distances = np.zeros(len(listed), np.int32), np.zeros(len(listed), np.float32)
+    missing = np.ones(len(listed), np.bool_)
+    if b > a:
+        start = a // TILE
+        view = block.tile_range(start, -(-b // TILE))
+        labels = labels_of(view, naming.centroids, scan_of(naming.centroids, view.tiles.dtype))
+        sq_distances = sq_distances_of(view, naming.centroids, labels)
+        rows = slice(a - start * TILE, b - start * TILE)
+        at = np.searchsorted(listed, kept[a:b])
+        clusters[at] = naming.cluster_ids[labels[rows]]
+        distances[at] = np.sqrt(sq_distances[rows])
+        missing[at] = False
+    return Piece(listed, clusters, distances, missing)
+
+
+def _ids(block: Block, offsets: npt.NDArray[np.uint32] | None, n: int) -> npt.NDArray[np.int64]:
+    ids = np.arange(n, dtype=np.int64) if offsets is None else offsets.astype(np.int64)
+    return ids + block.first_row
+
+
+def write_run(run: PartRun, pieces: Sequence[Piece], naming: Naming) -> PartRecord:
+    """Write one part from the pieces of its rows, in row order."""
+    row_ids = np.concatenate([piece.row_ids for piece in pieces])
+    missing = np.concatenate([piece.missing for piece in pieces])
+    clusters = pa.array(np.concatenate([piece.clusters for piece in pieces]), mask=missing)
+    distances = pa.array(np.concatenate([piece.distances for piece in pieces]), mask=missing)
+    listed = None if len(row_ids) == run.n_rows else row_ids - run.first_row
+    ids = read_ids(run.plan, run.part, listed)
+    first_row = run.first_row - run.plan.files[run.part.file].first_row
+    return write_part(
+        naming.store, naming.run_id, run.part.file, first_row, ids=ids, clusters=clusters, distances=distances
+    )

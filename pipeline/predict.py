@@ -1,0 +1,66 @@
+"""A stored model and new rows -> a committed run of labels, in the layout of a fit."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from kmeans_dask.lloyd import evaluated
+from kmeans_dask.model import to_bytes
+from pipeline.config import Job, job_from_sections, resolved
+from pipeline.estimate import check, summary_of
+from pipeline.job import discarding, engine, load, run_record
+from pipeline.labels import Naming, write_labels
+from pipeline.runner import PlainRunner, Runner
+from pipeline.sink import Run, commit, new_run_id, open_run, probe
+from pipeline.source import scan
+from pipeline.storage import open_store
+
+
+def predict(
+    model: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    runner: Runner | None = None,
+    run_id: str | None = None,
+) -> Run:
+    """Label the rows of a source with a stored model, commit them to an output, and return that run.
+
+    model: an output or a run in it. Ids, weight, filter, nulls, storage and engine are those of the job that made it.
+    """
+    runner, run_id = runner or PlainRunner(), run_id or new_run_id()
+    fitted = open_run(model)
+    job = job_for(fitted, source, output)
+    store = open_store(job.output.path, job.output.storage)
+    conditional_put = runner.step("check-output", probe, store)
+    plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
+    check(job, plan, summary_of(job, plan), least_rows=1)
+    found = fitted.model
+    with discarding(store, run_id), engine(job.dask) as cluster:
+        blocks, _ = runner.step("load", load, cluster, job, plan, found.preparation)
+        value = runner.step("score", evaluated, blocks, found.centroids)
+        naming = Naming(store, run_id, found.centroids, found.cluster_ids)
+        parts = runner.step("write-labels", write_labels, blocks, plan, naming)
+        blocks.close()
+        scored = replace(
+            found, sizes=np.array(value.sizes, np.int64), inertia=value.inertia, distortion=value.distortion
+        )
+        record = run_record(
+            job_document=resolved(job), run_id=run_id, conditional_put=conditional_put, plan=plan, parts=parts,
+            model=scored, fits=(), workers_lost=cluster.losses.workers if cluster else 0,
+        )  # fmt: skip
+        result = {**record.result, "model_run": fitted.run_id}
+        # The model's own two files, as they were: the sizes and inertia of these rows are in the manifest.
+        record = replace(record, model_files=to_bytes(found), result=result)
+        return runner.step("commit", commit, store, record)
+
+
+def job_for(fitted: Run, source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Job:
+    """Return the job that made a run, for another source and output."""
+    sections = {name: section for name, section in fitted.manifest["job"].items() if section is not None}
+    model = fitted.model
+    sections["source"] = {**sections["source"], "path": [os.fspath(source)], "columns": list(model.feature_names)}
+    sections["output"] = {**sections["output"], "path": os.fspath(output)}
+    return job_from_sections(sections, Path.cwd(), place="predict")
