@@ -1,5 +1,6 @@
 """Runs: written whole, committed by one pointer, seen whole by readers that know nothing of our code."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -20,6 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from kmeans_dask import model as model_files
+from kmeans_dask.api import kmeans
 from kmeans_dask.errors import ConfigError, InfrastructureError, ModelError
 from pipeline.sink import PartRecord, commit, discard, new_run_id, open_run, part_path, probe, write_part
 from pipeline.storage import Store, open_store
@@ -159,6 +162,18 @@ def test_a_run_is_read_back(output: Output) -> None:
     assert labels["id"].to_pylist() == list(range(4000))
     assert labels["cluster"].null_count == labels["distance"].null_count > 0
     assert latest.model_bytes() == (b'{"format": "test"}', b"PAR1")
+
+
+def test_a_run_gives_back_its_model(tmp_path: Path) -> None:
+    """The two model files of a run are the model: the same bits come out as went in."""
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    model, store, run_id = kmeans(X, 4, n_init=2, seed=1), open_store(tmp_path), new_run_id()
+    parts = (commit_jobs.part(store, run_id, 0),)
+    files = model_files.to_bytes(model)
+    commit(store, dataclasses.replace(commit_jobs.record(run_id, parts), model_files=files))
+    again = open_run(tmp_path).model
+    assert model_files.to_bytes(again) == files
+    assert np.array_equal(again.centroids, model.centroids)
 
 
 def test_tables_hold_what_they_were_given(tmp_path: Path) -> None:

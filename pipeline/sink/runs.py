@@ -40,7 +40,7 @@ class Run:
         """The run's model."""
         from kmeans_dask.model import from_bytes
 
-        return from_bytes(*self.model_bytes())
+        return from_bytes(*self.model_bytes(), where=self.uri)
 
     def model_bytes(self) -> tuple[bytes, bytes]:
         """The bytes of model.json and model.parquet, as they were committed."""
