@@ -116,8 +116,8 @@ def _check_features(features: Sequence[str], first: Schema) -> None:
 def _check_reserved(key: str, name: str, schema: Schema) -> None:
     if name in RESERVED:
         raise ConfigError(
-            f"source.{key}: {name!r} is the name of a column of the results; {schema.uri} has such a column. "
-            f"Rename it, or leave it out of source.{key}."
+            f"source.{key}: {schema.uri} has a column {name!r}, which is the name of a column of the results. "
+            f"List in source.{key} the columns you want without it, or rename it."
         )
 
 
