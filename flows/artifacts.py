@@ -43,16 +43,12 @@ def publish_restarts(fits: "Sequence[Fit]") -> None:
 
 def publish_summary(run: "Run") -> None:
     """Leave what was found and where it lies."""
-    model = run.model
-    sizes = "\n".join(
-        f"| {cluster} | {size} |" for cluster, size in zip(model.cluster_ids, model.sizes, strict=True)
-    )
+    result = run.manifest["result"]
+    rows = "\n".join(f"| {key} | {value} |" for key, value in result.items() if key != "sizes")
+    sizes = "\n".join(f"| {row} | {size} |" for row, size in enumerate(result["sizes"]))
     create_markdown_artifact(
-        f"# Run {run.run_id}\n\n"
-        f"{model.n_clusters} clusters in `{run.uri}`\n\n"
-        f"- inertia {model.inertia:.10g}, distortion {model.distortion:.10g}\n"
-        f"- restart {model.restart}, {model.n_iter} iterations, stopped by {model.stop}\n\n"
-        f"| cluster | size |\n|---|---|\n{sizes}\n",
+        f"# Run {run.run_id}\n\nCommitted to `{run.uri}`\n\n"
+        f"| result | |\n|---|---|\n{rows}\n\n| cluster | rows |\n|---|---|\n{sizes}\n",
         key="kmeans-summary",
         description=f"The result of run {run.run_id}.",
     )

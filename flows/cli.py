@@ -101,8 +101,8 @@ def run(
     from pipeline.config import load_job
 
     settings = load_job(job, set)
-    verbosity: Verbosity = "quiet" if quiet else "verbose" if verbose else "normal"
-    committed = (_run_plainly if no_prefect else _run_in_flow)(settings, signals, verbosity)
+    run_here = _run_plainly if no_prefect else _run_in_flow
+    committed = run_here(settings, signals, _verbosity(verbose, quiet))
     _show(report.result_of(committed), json)
 
 
@@ -115,17 +115,52 @@ def plan(job: Path, *, set: Sets = [], json: AsJson = False) -> None:  # noqa: A
     job
         The job's TOML file.
     """
-    from pipeline.job import plan_job
-
     from pipeline.config import load_job
+    from pipeline.job import plan_job
 
     _show(asdict(plan_job(load_job(job, set))), json)
 
 
-def _run_plainly(job: "Job", signals: Interrupts, verbosity: "Verbosity") -> "Run":
-    from pipeline.job import run_job
+@app.command
+def predict(
+    model: str,
+    input: str,  # noqa: A002 - the name that users see
+    output: str,
+    *,
+    json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    signals: Signals,
+) -> None:
+    """Label the rows of a dataset with a stored model and commit the result.
 
+    Parameters
+    ----------
+    model
+        The output of a job, or one run in it.
+    input
+        File, directory, glob or URI of the Parquet data.
+    output
+        Directory or URI.
+    """
     from flows import report
+    from pipeline.predict import predict as predict_run
+    from pipeline.runner import PlainRunner, Watch
+    from pipeline.sink import new_run_id
+
+    run_id = new_run_id()
+    report.log_to(report.stderr(), run_id, _verbosity(verbose, quiet))
+    runner = PlainRunner(Watch(signals.stop))
+    _show(report.result_of(predict_run(model, input, output, runner=runner, run_id=run_id)), json)
+
+
+def _verbosity(verbose: bool, quiet: bool) -> "Verbosity":
+    return "quiet" if quiet else "verbose" if verbose else "normal"
+
+
+def _run_plainly(job: "Job", signals: Interrupts, verbosity: "Verbosity") -> "Run":
+    from flows import report
+    from pipeline.job import run_job
     from pipeline.runner import PlainRunner, Watch
     from pipeline.sink import new_run_id
 
@@ -133,7 +168,7 @@ def _run_plainly(job: "Job", signals: Interrupts, verbosity: "Verbosity") -> "Ru
     report.log_to(console, run_id, verbosity)
     with report.live(console, verbosity) as on_progress:
         watch = Watch(signals.stop, on_progress)
-        return run_job(job, PlainRunner(watch), run_id=run_id, stop=signals.stop)
+        return run_job(job, PlainRunner(watch), run_id=run_id)
 
 
 def _run_in_flow(job: "Job", signals: Interrupts, verbosity: "Verbosity") -> "Run":

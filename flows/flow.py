@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from pipeline.job import run_job
 from prefect import flow
+from prefect.exceptions import Abort
 
 from flows.artifacts import name_flow_run, publish_restarts, publish_summary
-from flows.delivery import drain, logs_in_prefect, send
+from flows.delivery import check_api, drain, logs_in_prefect, send
 from flows.prefect_runner import PrefectRunner
 from kmeans_dask.errors import InfrastructureError
 from pipeline.config import (
@@ -24,6 +24,7 @@ from pipeline.config import (
     SourceConfig,
     job_from_sections,
 )
+from pipeline.job import run_job
 from pipeline.runner import Watch
 from pipeline.sink import Run, new_run_id
 
@@ -64,28 +65,25 @@ def kmeans_flow(
         output: where the results are committed
         set: changes to the sections, as on the command line, like kmeans.n_clusters=12
     """
-    execution = _EXECUTION.get() or Execution()
     sections = {"source": source, "prepare": prepare, "kmeans": kmeans, "dask": dask, "output": output}
-    with execution.signals(), logs_in_prefect(execution.run_id):
-        try:
-            job = job_from_sections(sections, Path.cwd(), set, place="parameters")
-            execution.run = _run(job, execution)
-        except BaseException as error:
-            # Restarts on other threads end only when they are told to.
-            execution.watch.stop.set()
-            execution.error = error
-            raise
-    return execution.run.uri
+    job = job_from_sections(sections, Path.cwd(), set, place="parameters")
+    execution = _EXECUTION.get()
+    if execution is None:
+        return _execute(job, Execution()).uri
+    try:
+        return _execute(job, execution).uri
+    finally:
+        _check_still_heard()
 
 
 def run_in_flow(job: Job, execution: Execution) -> Run:
-    """Return the committed run of a job, run as a flow; raises the job's own error, not Prefect's about it."""
+    """Return the committed run of a job, run as a flow; raises the job's own error, not Prefect's."""
     token = _EXECUTION.set(execution)
     try:
         kmeans_flow(
             source=job.source, prepare=job.prepare, kmeans=job.kmeans, dask=job.dask, output=job.output
         )
-    except Exception as error:
+    except (Exception, Abort) as error:
         if execution.error is not None:
             raise execution.error from None
         if execution.run is None:
@@ -99,9 +97,29 @@ def run_in_flow(job: Job, execution: Execution) -> Run:
     return execution.run
 
 
+def _execute(job: Job, execution: Execution) -> Run:
+    with execution.signals(), logs_in_prefect(execution.run_id):
+        try:
+            execution.run = _run(job, execution)
+        except BaseException as error:
+            # Restarts on other threads end only when they are told to.
+            execution.watch.stop.set()
+            execution.error = error
+            raise
+    return execution.run
+
+
+def _check_still_heard() -> None:
+    """Abort the flow run if the API is gone for good: Prefect would try for minutes to report its end."""
+    try:
+        check_api(seconds=10)
+    except InfrastructureError as error:
+        raise Abort(str(error)) from error
+
+
 def _run(job: Job, execution: Execution) -> Run:
     send("the name of the flow run", name_flow_run, f"kmeans {execution.run_id}")
     runner = PrefectRunner(execution.watch, on_fits=partial(send, "the table of restarts", publish_restarts))
-    run = run_job(job, runner, run_id=execution.run_id, stop=execution.watch.stop)
+    run = run_job(job, runner, run_id=execution.run_id)
     send("the summary", publish_summary, run)
     return run

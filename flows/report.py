@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ Verbosity = Literal["quiet", "normal", "verbose"]
 
 OURS: Final = ("kmeans_dask", "pipeline", "flows")
 _LINES_SHOWN: Final = 20
+_NAMES: Final = {"n_iter": "iterations", "stop": "stopped by", "restart": "best restart"}
 
 
 class ConsoleHandler(logging.Handler):
@@ -41,20 +43,28 @@ def log_to(console: Console, run_id: str, verbosity: Verbosity) -> None:
     """
     handler = ConsoleHandler(console)
     handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s {run_id} %(message)s"))
-    normal = logging.WARNING if console.is_terminal else logging.INFO
-    handler.setLevel({"quiet": logging.ERROR, "normal": normal, "verbose": logging.DEBUG}[verbosity])
+    handler.setLevel({"quiet": logging.ERROR, "normal": logging.INFO, "verbose": logging.DEBUG}[verbosity])
+    if console.is_terminal and verbosity == "normal":
+        handler.addFilter(lambda record: record.name != "kmeans_dask.iterations")
     if verbosity != "verbose":
-        handler.addFilter(_not_prefects_own)
+        handler.addFilter(_worth_saying)
         # A failing handler, as when Prefect's API is gone, must not write tracebacks among the lines.
         logging.raiseExceptions = False
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    warnings.showwarning = _log_warning
     for name in OURS:
         logging.getLogger(name).setLevel(logging.DEBUG if verbosity == "verbose" else logging.INFO)
 
 
-def _not_prefects_own(record: logging.LogRecord) -> bool:
-    """Leave out what Prefect says of itself: what matters of it comes to us as an error, and is said once."""
-    return not record.name.startswith("prefect")
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Pass our own lines and others' warnings, save Prefect's: its errors come to us, and are said once."""
+    package = record.name.partition(".")[0]
+    return package in OURS or (record.levelno >= logging.WARNING and package != "prefect")
+
+
+def _log_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """Say a warning as one log line, without the place in the source that raised it."""
+    logging.getLogger("flows").warning("%s: %s", category.__name__, message)
 
 
 @dataclass(slots=True)
@@ -99,29 +109,22 @@ def live(console: Console, verbosity: Verbosity) -> "Iterator[LiveProgress | Non
 
 
 def result_of(run: "Run") -> dict[str, Any]:
-    """Return a committed run as JSON values."""
-    model = run.model
-    return {
-        "run_id": run.run_id,
-        "path": run.uri,
-        "n_clusters": model.n_clusters,
-        "inertia": model.inertia,
-        "distortion": model.distortion,
-        "iterations": model.n_iter,
-        "stop": model.stop,
-        "best_restart": model.restart,
-        "cluster_ids": [int(cluster) for cluster in model.cluster_ids],
-        "sizes": [int(size) for size in model.sizes],
-    }
+    """Return a committed run as JSON values: its id, its place, and the result of its manifest."""
+    return {"run_id": run.run_id, "path": run.uri, **run.manifest["result"]}
 
 
 def table_of(values: dict[str, Any]) -> Table:
     """Return JSON values as a table of two columns."""
     table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in values.items():
-        text = f"{value:.10g}" if isinstance(value, float) else str(value)
-        table.add_row(name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else text)
+    for key, value in values.items():
+        table.add_row(_NAMES.get(key, key.replace("_", " ")), _text(value))
     return table
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def stdout() -> Console:

@@ -26,14 +26,14 @@ _PORT_TRIES: Final = 3
 _UVICORN_NOT_STARTED: Final = 3  # its exit status, among others when the port was taken meanwhile
 
 # Set before Prefect is imported: its background threads read the settings of that moment. A user's own win.
-OFFLINE: Final = {
+SETTINGS: Final = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
-    # An API that vanished costs the end of a run 2 + 4 seconds, not the 62 of the default.
+    # An API that vanishes costs a request 2 + 4 seconds, not the 62 of the default, and is said once, by us.
     "PREFECT_CLIENT_MAX_RETRIES": "2",
     "PREFECT_API_REQUEST_TIMEOUT": "20",
-    "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
 }
 _SERVER_ENVIRONMENT: Final = {
     "PREFECT__SERVER_EPHEMERAL": "1",
@@ -50,7 +50,7 @@ def api() -> Iterator[str]:
 
     Enter it in the main thread: the server ends with the thread that started it. Raises InfrastructureError.
     """
-    for name, value in OFFLINE.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     import prefect.context
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME

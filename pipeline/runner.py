@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-logger = logging.getLogger("kmeans_dask")
+logger = logging.getLogger(__name__)
+iterations = logging.getLogger("kmeans_dask.iterations")
 
 
 class Runner(Protocol):
@@ -34,7 +35,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """The hook of a job's restarts: logs and reports each iteration, and abandons the fit once `stop` is set."""
+    """The hook of a job's restarts: logs and reports each iteration, abandons the fit when `stop` is set."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     on_progress: "Callable[[Progress], None] | None" = None
@@ -42,7 +43,7 @@ class Watch:
     def __call__(self, progress: "Progress") -> None:
         """Serve one iteration; raises StopRequested."""
         self.check()
-        logger.info(
+        iterations.info(
             "restart %d iteration %d: distortion %.6g, changed %d, %.3f s",
             progress.restart,
             progress.iteration,
