@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -48,11 +48,12 @@ def kmeans(
     """
     check_settings(n_clusters, init, n_init, max_iter, tol)
     threads = n_threads or len(os.sched_getaffinity(0))
-    if isinstance(data, np.ndarray) or not hasattr(data, "map_reduce"):
-        blocks, preparation = blocks_of(data, dtype=dtype, weights=weights, n_threads=threads)
-    else:
-        blocks = data
+    blocks: Blocks
+    if hasattr(data, "map_reduce"):
+        blocks = cast("Blocks", data)
         preparation = preparation or _identity(blocks)
+    else:
+        blocks, preparation = blocks_of(data, dtype=dtype, weights=weights, n_threads=threads)
     start = init if isinstance(init, str) else start_centroids(init, preparation, n_clusters)
     settings = Settings(n_clusters, start, n_init, max_iter, tol, max_seconds, seed)
     fits = concurrently(hook, threads)(fit_of(blocks, settings), restarts_of(settings))
@@ -108,9 +109,13 @@ def _packed(columns: list[Array], preparation: Preparation, weights: Floats | No
 def _columns(data: npt.ArrayLike, n_features: int | None) -> list[Array]:
     X = np.asarray(data)
     if X.ndim != 2 or 0 in X.shape:
-        raise DataError(f"data must be (n_samples, n_features), neither zero; found shape {X.shape}. Reshape it.")
+        raise DataError(
+            f"data must be (n_samples, n_features), neither zero; found shape {X.shape}. Reshape it."
+        )
     if n_features is not None and X.shape[1] != n_features:
-        raise DataError(f"the model has {n_features} features; the data have {X.shape[1]}. Pass the same columns.")
+        raise DataError(
+            f"the model has {n_features} features; the data have {X.shape[1]}. Pass the same columns."
+        )
     if X.dtype not in (np.float32, np.float64):
         if X.dtype.kind not in "iuf":
             raise DataError(f"data must be numbers; found dtype {X.dtype}. Encode them as numbers first.")
@@ -126,7 +131,9 @@ def _weights(weights: npt.ArrayLike | None, n_samples: int) -> Floats | None:
         return None
     found = np.asarray(weights, dtype=np.float64)
     if found.shape != (n_samples,):
-        raise DataError(f"weights must have shape ({n_samples},); found {found.shape}. Give one weight per row.")
+        raise DataError(
+            f"weights must have shape ({n_samples},); found {found.shape}. Give one weight per row."
+        )
     if not (np.isfinite(found).all() and (found >= 0).all()):
         raise DataError(f"weights must be finite and >= 0; found {found.min()}. Mend or drop those rows.")
     return found
@@ -134,7 +141,11 @@ def _weights(weights: npt.ArrayLike | None, n_samples: int) -> Floats | None:
 
 def check_settings(n_clusters: int, init: object, n_init: int, max_iter: int, tol: float) -> None:
     """Refuse values outside their bounds."""
-    for name, value, lowest in (("n_clusters", n_clusters, 1), ("n_init", n_init, 1), ("max_iter", max_iter, 1)):
+    for name, value, lowest in (
+        ("n_clusters", n_clusters, 1),
+        ("n_init", n_init, 1),
+        ("max_iter", max_iter, 1),
+    ):
         if value < lowest:
             raise ConfigError(f"{name} must be at least {lowest}; found {value}.")
     if not tol >= 0:
@@ -182,4 +193,6 @@ def warn_of_empty(fit: Fit) -> None:
 def _identity(blocks: Blocks) -> Preparation:
     zeros = np.zeros(blocks.n_features)
     names = tuple(f"x{f}" for f in range(blocks.n_features))
-    return Preparation(names, str(blocks.dtype), zeros, zeros, np.ones(blocks.n_features), zeros, "error", "none")
+    return Preparation(
+        names, str(blocks.dtype), zeros, zeros, np.ones(blocks.n_features), zeros, "error", "none"
+    )

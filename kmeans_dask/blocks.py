@@ -197,3 +197,7 @@ class Blocks(Protocol):
     ) -> list[R]:
         """Return write(run, [pieces(block, first_row, stop_row, *args), ...], *args) for each run, in order."""
         ...
+
+    def close(self) -> None:
+        """Let go of the blocks."""
+        ...

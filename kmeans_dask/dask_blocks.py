@@ -6,7 +6,7 @@ all workers: the result is the same bits.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from distributed import Future
@@ -26,7 +26,7 @@ class DaskBlocks:
     """
 
     def __init__(
-        self, cluster: Cluster, recipes: Sequence[Recipe], *, ready: Mapping[int, Future] | None = None
+        self, cluster: Cluster, recipes: Sequence[Recipe], *, ready: Mapping[int, Future[Any]] | None = None
     ) -> None:
         self._describe(Loads(cluster, recipes, ready or {}))
 
@@ -62,7 +62,9 @@ class DaskBlocks:
         call = bytes(dumps((pieces, write, args)))
 
         def ask(placed: Placed) -> list[R]:
-            found: list[R] = self._loads.cluster.client.sync(answers, [self._written(placed, run, call) for run in runs])
+            found: list[R] = self._loads.cluster.client.sync(
+                answers, [self._written(placed, run, call) for run in runs]
+            )
             return found
 
         return self._asked(ask) if runs else []
@@ -83,7 +85,7 @@ class DaskBlocks:
         """Free the blocks on the workers."""
         self._loads.close()
 
-    def __enter__(self) -> "DaskBlocks":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -85,7 +85,7 @@ class Cluster:
                     "add workers."
                 )
 
-    def holders(self, futures: Mapping[int, Future]) -> dict[int, str]:
+    def holders(self, futures: Mapping[int, Future[Any]]) -> dict[int, str]:
         """Return a worker that holds each future's result, for those that are held."""
         if not futures:
             return {}
@@ -94,7 +94,9 @@ class Cluster:
         held = {i: [a for a in who_has.get(future.key, ()) if a in alive] for i, future in futures.items()}
         return {i: addresses[0] for i, addresses in held.items() if addresses}
 
-    def first_loads(self, fn: Callable[..., tuple[T, list[Any]]], *args: Any) -> tuple[T, dict[int, Future]]:
+    def first_loads(
+        self, fn: Callable[..., tuple[T, list[Any]]], *args: Any
+    ) -> tuple[T, dict[int, Future[Any]]]:
         """Run fn on a worker; return its first value, and its list of loads as one future each, by place."""
         both = self.client.submit(fn, *args, pure=False)
         value, n_loads = self.client.submit(_value_and_length, both, pure=False).result()
@@ -102,7 +104,7 @@ class Cluster:
         self.wait(list(loads.values()))
         return value, loads
 
-    def wait(self, futures: Sequence[Future], timeout: float | None = None) -> None:
+    def wait(self, futures: Sequence[Future[Any]], timeout: float | None = None) -> None:
         """Wait until the futures are done; TimeoutError after timeout seconds."""
         with self.client.as_current():
             wait(futures, timeout=timeout)

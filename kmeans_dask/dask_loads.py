@@ -62,7 +62,7 @@ class Placed:
     """Where the loads are, in one generation; is_open: all of them, in memory, and opened as shards."""
 
     generation: int
-    futures: dict[int, Future]
+    futures: dict[int, Future[Any]]
     where: dict[int, str]
     n_blocks: int = 0
     is_open: bool = False
@@ -76,7 +76,7 @@ class Placed:
 class Loads:
     """The loads of one data set; threads may share it."""
 
-    def __init__(self, cluster: Cluster, recipes: Sequence[Recipe], ready: Mapping[int, Future]) -> None:
+    def __init__(self, cluster: Cluster, recipes: Sequence[Recipe], ready: Mapping[int, Future[Any]]) -> None:
         self.cluster = cluster
         self.recipes = list(recipes)
         self.shard = f"kmeans-{uuid.uuid4().hex[:12]}"
@@ -153,7 +153,7 @@ class Loads:
                 futures[i] = self._submit("load", address, i, made, self.recipes[i])
         self._placed = Placed(placed.generation, futures, where)
 
-    def _submit(self, kind: str, address: str, i: int, fn: Callable[..., Any], *args: Any) -> Future:
+    def _submit(self, kind: str, address: str, i: int, fn: Callable[..., Any], *args: Any) -> Future[Any]:
         """Submit under a new key: Dask adds up the failures of a key over the whole job."""
         key = f"kmeans-{kind}-{i}-{uuid.uuid4().hex[:12]}"
         return self.cluster.client.submit(fn, *args, key=key, workers=[address], allow_other_workers=False)
@@ -198,7 +198,7 @@ class Loads:
             logger.warning("a worker does not answer; its blocks are freed when it goes")
 
 
-def _check(future: Future, address: str) -> None:
+def _check(future: Future[Any], address: str) -> None:
     """Raise a load's error, or Lost if its worker is the cause."""
     if future.status in ("cancelled", "lost"):
         raise Lost({address})

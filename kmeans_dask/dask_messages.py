@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distributed import Client
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 from kmeans_dask.dask_shards import opened
 from kmeans_dask.errors import InfrastructureError
@@ -59,7 +59,7 @@ class Question:
         """Whether the worker's event loop answers; it does while kernels run, which release the GIL."""
         try:
             await asyncio.wait_for(self.client.rpc(self.address).kmeans_ping(), _PING_SECONDS)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return False
         return True
 
@@ -83,8 +83,11 @@ async def answers(questions: Sequence[Question]) -> list[Any]:
 async def listed_workers(client: Client) -> dict[str, Any]:
     """Return what the scheduler knows of each worker, by address."""
     try:
-        identity = await asyncio.wait_for(client.scheduler.identity(n_workers=-1), _SCHEDULER_SECONDS)
+        scheduler: Any = client.scheduler
+        identity = await asyncio.wait_for(scheduler.identity(n_workers=-1), _SCHEDULER_SECONDS)
     except _COMM_ERRORS as error:
-        raise InfrastructureError(f"the Dask scheduler does not answer ({error!r}). Check it and run again.") from error
+        raise InfrastructureError(
+            f"the Dask scheduler does not answer ({error!r}). Check it and run again."
+        ) from error
     workers: dict[str, Any] = identity["workers"]
     return workers

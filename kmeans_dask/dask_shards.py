@@ -1,7 +1,7 @@
 """The worker's side of the Dask engine: all blocks of one worker behind a few messages.
 
-A shard's blocks are results of ordinary Dask tasks, which Dask counts, frees and can recompute; the shard only refers to
-them. Messages are handlers of the worker, as those of Dask's own shuffle are: no actor, whose single thread would make
+A shard's blocks are results of ordinary Dask tasks, which Dask counts, frees and can recompute; the shard only refers
+to them. Messages are handlers of the worker, as those of Dask's own shuffle are: no actor, whose single thread would make
 concurrent restarts queue, and whose worker could not be retired.
 """
 
@@ -67,7 +67,8 @@ class Shards(WorkerPlugin):
             missing = [key for key in keys if key not in self.worker.data]
             if missing:
                 raise ShardGone(shard)
-            blocks = [block for key in keys for block in self.worker.data[key]]
+            held_loads: list[Any] = [self.worker.data[key] for key in keys]
+            blocks = [block for load in held_loads for block in load]
             self.shards[shard] = (tuple(keys), LocalBlocks(blocks, self.worker.state.nthreads))
             return len(blocks)
 

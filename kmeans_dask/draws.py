@@ -18,7 +18,7 @@ from kmeans_dask.sums import Limbs
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Chosen centroids (m, d), of which the first n_old were known to the last pass, and exponents of the exact sums."""
+    """Chosen centroids (m, d), n_old of which the last pass knew, and exponents of the exact sums."""
 
     centroids: Floats
     n_old: int
@@ -56,7 +56,9 @@ class Rows:
 
     def joined(self, other: "Rows") -> "Rows":
         """Return both sets."""
-        return Rows(np.concatenate((self.row_ids, other.row_ids)), np.concatenate((self.values, other.values)))
+        return Rows(
+            np.concatenate((self.row_ids, other.row_ids)), np.concatenate((self.values, other.values))
+        )
 
     def in_order(self) -> "Rows":
         """Return the rows by row id."""

@@ -19,7 +19,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def compiled(**options: object) -> Callable[[_F], _F]:
     """Return numba's decorator for a kernel that releases the GIL and is cached on disk."""
-    return cast("Callable[[_F], _F]", numba.njit(nogil=True, cache=True, error_model="numpy", **options))
+    decorator: Any = numba.njit
+    return cast("Callable[[_F], _F]", decorator(nogil=True, cache=True, error_model="numpy", **options))
 
 
 # The scan only proposes: whatever its rounding, `settle` decides what it leaves open. So the compiler may fuse
@@ -45,9 +46,24 @@ def scan_tile(tile, negative, squares, work):  # type: ignore[no-untyped-def]
             work[3 * TILE + r] = q3
         for f in range(0, negative.shape[1], 4):
             a0, a1, a2, a3 = negative[j, f], negative[j, f + 1], negative[j, f + 2], negative[j, f + 3]
-            b0, b1, b2, b3 = negative[j + 1, f], negative[j + 1, f + 1], negative[j + 1, f + 2], negative[j + 1, f + 3]
-            c0, c1, c2, c3 = negative[j + 2, f], negative[j + 2, f + 1], negative[j + 2, f + 2], negative[j + 2, f + 3]
-            d0, d1, d2, d3 = negative[j + 3, f], negative[j + 3, f + 1], negative[j + 3, f + 2], negative[j + 3, f + 3]
+            b0, b1, b2, b3 = (
+                negative[j + 1, f],
+                negative[j + 1, f + 1],
+                negative[j + 1, f + 2],
+                negative[j + 1, f + 3],
+            )
+            c0, c1, c2, c3 = (
+                negative[j + 2, f],
+                negative[j + 2, f + 1],
+                negative[j + 2, f + 2],
+                negative[j + 2, f + 3],
+            )
+            d0, d1, d2, d3 = (
+                negative[j + 3, f],
+                negative[j + 3, f + 1],
+                negative[j + 3, f + 2],
+                negative[j + 3, f + 3],
+            )
             x = tile[f * TILE : (f + 4) * TILE]
             for r in range(TILE):
                 x0, x1, x2, x3 = x[r], x[TILE + r], x[2 * TILE + r], x[3 * TILE + r]
@@ -253,13 +269,12 @@ def keep_closer(offset, new_labels, new_sq_distances, labels, sq_distances):  # 
 
 @compiled()
 def pack_column(values, shift, feature, tiles):  # type: ignore[no-untyped-def]
-    """Store values (n,) less shift in one feature's lanes; return the largest magnitude before rounding, NaN skipped."""
+    """Store values (n,) less shift in one feature's lanes; return the largest magnitude that is not NaN."""
     largest = 0.0
     for i in range(values.shape[0]):
         x = np.float64(values[i]) - shift
         magnitude = abs(x)
-        if magnitude > largest:
-            largest = magnitude
+        largest = max(largest, magnitude)
         tiles[i // TILE, feature, i % TILE] = x
     return largest
 

@@ -238,5 +238,7 @@ class _Totals:
 def _truncated(x: float, shift: int) -> int:
     """Return the integer limb sum of one addend, as the kernels make it."""
     numerator, denominator = x.as_integer_ratio()
-    scaled = (abs(numerator) << -shift) // denominator if shift < 0 else abs(numerator) // (denominator << shift)
+    scaled = (
+        (abs(numerator) << -shift) // denominator if shift < 0 else abs(numerator) // (denominator << shift)
+    )
     return scaled if x >= 0 else -scaled

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -16,7 +16,9 @@ _GROUPS_PER_THREAD = 4
 class LocalBlocks:
     """Blocks of this process; `map_reduce` runs on n_threads threads, all cores by default."""
 
-    def __init__(self, blocks: Sequence[Block], n_threads: int | None = None, summary: Summary | None = None) -> None:
+    def __init__(
+        self, blocks: Sequence[Block], n_threads: int | None = None, summary: Summary | None = None
+    ) -> None:
         self.blocks = sorted(blocks, key=lambda block: block.first_row)
         self.n_blocks = len(self.blocks)
         self.n_features = self.blocks[0].n_features
@@ -41,7 +43,9 @@ class LocalBlocks:
 
         def one(run: Run) -> R:
             stop = run.first_row + run.n_rows
-            return write(run, [pieces(b, run.first_row, stop, *args) for b in overlapping(self.blocks, run)], *args)
+            return write(
+                run, [pieces(b, run.first_row, stop, *args) for b in overlapping(self.blocks, run)], *args
+            )
 
         return list(self._pool.map(one, runs))
 
@@ -49,7 +53,7 @@ class LocalBlocks:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def __enter__(self) -> "LocalBlocks":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

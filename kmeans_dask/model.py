@@ -100,7 +100,9 @@ def to_bytes(model: Model) -> dict[str, bytes]:
 
 
 def _preparation_document(preparation: Preparation) -> dict[str, Any]:
-    features = zip(preparation.feature_names, *(getattr(preparation, name).tolist() for name in _ARRAYS), strict=True)
+    features = zip(
+        preparation.feature_names, *(getattr(preparation, name).tolist() for name in _ARRAYS), strict=True
+    )
     return {
         "dtype": preparation.dtype, "nulls": preparation.nulls, "scaling": preparation.scaling,
         "features": [dict(zip(("name", *_ARRAYS), feature, strict=True)) for feature in features],
@@ -129,7 +131,7 @@ def from_bytes(json_bytes: bytes, parquet_bytes: bytes, where: str = "the model"
 
 def _document(json_bytes: bytes, where: str) -> dict[str, Any]:
     try:
-        document = json.loads(json_bytes)
+        document: Any = json.loads(json_bytes)
     except ValueError as error:
         raise ModelError(f"{where}: {JSON_NAME} is not JSON ({error}). Fit the model again.") from error
     found = document.get("format") if isinstance(document, dict) else None
@@ -140,7 +142,7 @@ def _document(json_bytes: bytes, where: str) -> dict[str, Any]:
             f"{where}: model version {document.get('version')!r}; this kmeans-dask reads version {VERSION}. "
             "Fit the model again, or use the release that wrote it."
         )
-    return document
+    return dict(document)
 
 
 def _preparation(document: dict[str, Any]) -> Preparation:

@@ -59,8 +59,14 @@ class Preparation:
 
     def equals(self, other: "Preparation") -> bool:
         """Whether both turn every row into the same bits."""
-        arrays = ((getattr(self, name), getattr(other, name)) for name in ("shift", "center", "scale", "fill"))
-        names = (self.feature_names, self.dtype, self.nulls) == (other.feature_names, other.dtype, other.nulls)
+        arrays = (
+            (getattr(self, name), getattr(other, name)) for name in ("shift", "center", "scale", "fill")
+        )
+        names = (self.feature_names, self.dtype, self.nulls) == (
+            other.feature_names,
+            other.dtype,
+            other.nulls,
+        )
         return names and all(np.array_equal(a, b) for a, b in arrays)
 
     def inverse(self) -> Floats:
@@ -108,7 +114,9 @@ def _shift(column: Column) -> float:
     return round(mean / grid) * grid if abs(mean / grid) < 2.0**52 else mean
 
 
-def pack(columns: Sequence[Column], rows: RowRange, preparation: Preparation, weights: Floats | None = None) -> Block:
+def pack(
+    columns: Sequence[Column], rows: RowRange, preparation: Preparation, weights: Floats | None = None
+) -> Block:
     """Return a block of the listed rows of these columns, (n,) each; under nulls="drop" without those holding a NaN."""
     kept = rows.listed
     weights = NO_WEIGHTS if weights is None else weights
@@ -134,7 +142,7 @@ def _check_magnitude(largest: float, preparation: Preparation, feature: int) -> 
     if largest > limit:
         fix = 'Set dtype = "float64"' if preparation.dtype == "float32" else "Rescale the column"
         raise DataError(
-            f"feature {preparation.feature_names[feature]!r}: a value lies {largest:.6g} from the column's centre; squared "
+            f"feature {preparation.feature_names[feature]!r}: a value lies {largest:.6g} from its centre; squared "
             f"distances in {preparation.dtype} hold only {limit:.6g}. {fix} or drop the row."
         )
 

@@ -61,7 +61,7 @@ def exponents(summary: Summary, centroids: Floats) -> Exponents:
 
 def digest(centroids: Floats) -> str:
     """Return a name for the exact bits of centroids."""
-    return hashlib.blake2b(np.ascontiguousarray(centroids), digest_size=16).hexdigest()
+    return hashlib.blake2b(centroids.tobytes(), digest_size=16).hexdigest()
 
 
 def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
@@ -119,7 +119,7 @@ def lloyd_pass(
         sq_distances = sq_distances_of(block, centroids, labels)
         cost = kernels.total_of(sq_distances, block.weights, sums.scale(scales.inertia))
         inertia_high, inertia_low = inertia_high + int(cost[0]), inertia_low + int(cost[1])
-    inertia = sums.normalised(np.int64(inertia_high), np.int64(inertia_low))
+    inertia = sums.normalised(np.array(inertia_high), np.array(inertia_low))
     return Partials(
         rows, sums.normalised(weight_high, weight_low), sums.normalised(high, low), inertia, changed
     )

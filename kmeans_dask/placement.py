@@ -29,7 +29,9 @@ def place(n_bytes: list[int], held: Mapping[int, str], hosts: list[Host]) -> dic
     used = dict.fromkeys(share, 0)
     placed: dict[int, str] = {}
     for load, address in sorted(held.items()):
-        if address in used and used[address] + n_bytes[load] <= min(limit[address], _KEEP_WITHIN * share[address] + 1):
+        if address in used and used[address] + n_bytes[load] <= min(
+            limit[address], _KEEP_WITHIN * share[address] + 1
+        ):
             placed[load] = address
             used[address] += n_bytes[load]
     for load in range(len(n_bytes)):

@@ -54,7 +54,9 @@ def fit_of(blocks: Blocks, settings: Settings) -> Callable[[Restart, Hook], Fit]
 
     def fit(restart: Restart, hook: Hook) -> Fit:
         init = settings.init
-        start = seeding.seeds(blocks, settings.n_clusters, restart.seed, init) if isinstance(init, str) else init
+        start = (
+            seeding.seeds(blocks, settings.n_clusters, restart.seed, init) if isinstance(init, str) else init
+        )
         return lloyd(blocks, start, limits, Identity(restart.index, restart.seed), hook)
 
     return fit

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from kmeans_dask import draws, randoms, sums
 from kmeans_dask.blocks import Blocks, Floats, block_of_rows
 from kmeans_dask.draws import Known, Rows
-from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.lloyd import Identity, Limits, lloyd
+from kmeans_dask.local_blocks import LocalBlocks
 
 ROUNDS = 5
 OVERSAMPLING = 2.0
@@ -40,7 +40,8 @@ def random_rows(blocks: Blocks, n_clusters: int, seed: int) -> Floats:
     """Return up to n_clusters distinct rows: those of the smallest hashes."""
     key = randoms.derived(seed, "random rows")
     merge = partial(draws.merge_smallest, key=key, m=n_clusters)
-    return blocks.map_reduce(draws.smallest, key, n_clusters, combine=merge).values
+    found: Rows = blocks.map_reduce(draws.smallest, key, n_clusters, combine=merge)
+    return found.values
 
 
 def _resolved(costs: list[draws.Cost], drawn: int) -> tuple[int, int]:
@@ -50,6 +51,10 @@ def _resolved(costs: list[draws.Cost], drawn: int) -> tuple[int, int]:
             return cost.first_row_id, drawn
         drawn -= cost.total
     raise AssertionError("unreachable: drawn is below the total")
+
+
+def _joined(a: list[draws.Cost], b: list[draws.Cost]) -> list[draws.Cost]:
+    return a + b
 
 
 @dataclass(slots=True)
@@ -87,7 +92,8 @@ class _Chosen:
                 return found.values
 
     def _costs(self) -> list[draws.Cost]:
-        return sorted(self.blocks.map_reduce(draws.costs, self.run, self.known, combine=list.__add__))
+        costs: list[draws.Cost] = self.blocks.map_reduce(draws.costs, self.run, self.known, combine=_joined)
+        return sorted(costs)
 
     def forget(self) -> None:
         self.blocks.map_reduce(draws.forget, self.run, combine=int.__add__)
@@ -136,7 +142,9 @@ def parallel(
     return _reclustered(chosen.known.centroids, np.array(totals), row_ids, n_clusters, seed)
 
 
-def _reclustered(candidates: Floats, weights: Floats, row_ids: npt.NDArray[np.int64], n_clusters: int, seed: int) -> Floats:
+def _reclustered(
+    candidates: Floats, weights: Floats, row_ids: npt.NDArray[np.int64], n_clusters: int, seed: int
+) -> Floats:
     """Return the best of a few weighted k-means++ runs over the candidates, in the order of their rows."""
     order = np.argsort(row_ids, kind="stable")
     order = order[weights[order] > 0]

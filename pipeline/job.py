@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.lloyd import Fit
 from kmeans_dask.model import Model, model_of, to_bytes
 from kmeans_dask.packing import Preparation, Wishes
-from kmeans_dask.restarts import Restart, Settings, best, fit_of, restarts_of
+from kmeans_dask.restarts import Settings, best, fit_of, restarts_of
 from kmeans_dask.seeding import METHODS
 from pipeline.cluster import connected
 from pipeline.config import DaskConfig, Job, resolved
@@ -101,7 +100,9 @@ def discarding(store: Store, run_id: str) -> Iterator[None]:
         raise
 
 
-def load(cluster: Cluster | None, job: Job, plan: Plan, wishes: Wishes | Preparation) -> tuple[Blocks, Preparation]:
+def load(
+    cluster: Cluster | None, job: Job, plan: Plan, wishes: Wishes | Preparation
+) -> tuple[Blocks, Preparation]:
     """Return the plan's rows as blocks of the engine, prepared."""
     if cluster is None:
         return load_here(plan, DEFAULT_BLOCK_BYTES, wishes, len(os.sched_getaffinity(0)))
@@ -118,9 +119,7 @@ def settings_of(job: Job, preparation: Preparation) -> Settings:
     init: Any = keys.init
     if keys.init not in METHODS:
         init = start_centroids(open_run(keys.init, job.output.storage).model, preparation, keys.n_clusters)
-    return Settings(
-        keys.n_clusters, init, keys.n_init, keys.max_iter, keys.tol, keys.max_seconds, keys.seed
-    )
+    return Settings(keys.n_clusters, init, keys.n_init, keys.max_iter, keys.tol, keys.max_seconds, keys.seed)
 
 
 def run_record(
@@ -140,7 +139,14 @@ def run_record(
         model_files=to_bytes(model),
         restarts=tuple(
             RestartRow(
-                model.n_clusters, p.restart, p.seed, p.iteration, p.inertia, p.distortion, p.changed, p.seconds
+                model.n_clusters,
+                p.restart,
+                p.seed,
+                p.iteration,
+                p.inertia,
+                p.distortion,
+                p.changed,
+                p.seconds,
             )
             for fit in fits
             for p in fit.history

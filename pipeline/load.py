@@ -1,7 +1,8 @@
 """A plan becomes blocks on an engine: row groups read once, packed, and prepared.
 
 The first rows decide the shift of every column, so the loads that hold them are read first, and their rows are packed
-with the others' shift without being read again. A load is a run of row groups of about block_bytes, or a single larger one.
+with the others' shift without being read again. A load is a run of row groups of about
+block_bytes, or a single larger one.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+
 from kmeans_dask import packing
 from kmeans_dask.blocks import Block, Blocks, padded
 from kmeans_dask.dask_blocks import DaskBlocks
@@ -81,7 +83,7 @@ def packed(rows: Rows, block_rows: int, preparation: Preparation) -> list[Block]
 
 
 def read_head(plan: Plan, loads: Sequence[Load], wishes: Wishes) -> tuple[Preparation, list[list[Block]]]:
-    """Return the preparation for packing, from the first 65,536 listed rows, and the blocks of the loads read for it."""
+    """Return the preparation for packing, from the first 65,536 listed rows, and the blocks of the loads read."""
     read: list[Rows] = []
     for load in loads:
         read.append(read_rows(plan, load.row_groups))
@@ -92,8 +94,10 @@ def read_head(plan: Plan, loads: Sequence[Load], wishes: Wishes) -> tuple[Prepar
     return ready, [packed(rows, load.block_rows, ready) for rows, load in zip(read, loads, strict=False)]
 
 
-def load_here(plan: Plan, block_bytes: int, wishes: Wishes | Preparation, n_threads: int) -> tuple[LocalBlocks, Preparation]:
-    """Return the plan's rows as blocks of this process, and their preparation: as `wishes`, or as it is if it is made."""
+def load_here(
+    plan: Plan, block_bytes: int, wishes: Wishes | Preparation, n_threads: int
+) -> tuple[LocalBlocks, Preparation]:
+    """Return the plan's rows as blocks of this process, and their preparation, which may be given."""
     share = -(-plan.n_rows * row_bytes(plan) // (n_threads * _LOADS_PER_THREAD))
     loads = loads_of(plan, min(block_bytes, max(share, 1)))
     ready, first = read_head(plan, loads, wishes) if isinstance(wishes, Wishes) else (wishes, [])
@@ -109,7 +113,9 @@ def load_on(
 ) -> tuple[DaskBlocks, Preparation]:
     """Return the plan's rows as blocks on a client's workers; see `load_here`."""
     loads = loads_of(plan, block_bytes)
-    ready, first = cluster.first_loads(read_head, plan, loads, wishes) if isinstance(wishes, Wishes) else (wishes, [])
+    ready, first = (
+        cluster.first_loads(read_head, plan, loads, wishes) if isinstance(wishes, Wishes) else (wishes, {})
+    )
     recipes = [
         Recipe(
             read_load, (plan.narrowed(load.row_groups), load, ready),

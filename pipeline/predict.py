@@ -61,6 +61,10 @@ def job_for(fitted: Run, source: str | os.PathLike[str], output: str | os.PathLi
     """Return the job that made a run, for another source and output."""
     sections = {name: section for name, section in fitted.manifest["job"].items() if section is not None}
     model = fitted.model
-    sections["source"] = {**sections["source"], "path": [os.fspath(source)], "columns": list(model.feature_names)}
+    sections["source"] = {
+        **sections["source"],
+        "path": [os.fspath(source)],
+        "columns": list(model.feature_names),
+    }
     sections["output"] = {**sections["output"], "path": os.fspath(output)}
     return job_from_sections(sections, Path.cwd(), place="predict")
