@@ -1,8 +1,8 @@
 """The worker's side of the Dask engine: all blocks of one worker behind a few messages.
 
-A shard's blocks are results of ordinary Dask tasks, which Dask counts, frees and can recompute; the shard only refers
-to them. Messages are handlers of the worker, as those of Dask's own shuffle are: no actor, whose single thread would make
-concurrent restarts queue, and whose worker could not be retired.
+A shard's blocks are results of ordinary Dask tasks, which Dask counts, frees and can recompute; the shard only
+refers to them. Messages are handlers of the worker, as those of Dask's own shuffle are: no actor, whose single thread
+would make concurrent restarts queue, and whose worker could not be retired.
 """
 
 import asyncio
