@@ -43,7 +43,7 @@ def test_plan(years: Path) -> None:
 
 
 def test_plan_travels(years: Path) -> None:
-    """A plan pickles; narrowed, it carries only the footers of the files to be read."""
+    """A plan pickles; narrowed, it carries only the files to be read."""
     plan = planned(years, columns=["x"], filter="year >= 2011")
     again = pickle.loads(pickle.dumps(plan))
     assert again == plan

@@ -125,3 +125,11 @@ def test_no_rows(tmp_path: Path) -> None:
     assert "no rows" in refusal(lambda: planned(empty), DataError)
     write(tmp_path / "full.parquet", {"x": [1.0]})
     assert "no row passes" in refusal(lambda: planned(tmp_path, filter="x > 1"), DataError)
+
+
+def test_columns_that_cannot_be_compared(tmp_path: Path) -> None:
+    """A filter over two columns whose values no common type holds is told, not a traceback."""
+    columns = {"x": [1.0, 2.0], "big": [2**53 + 1, 0]}
+    path = write(tmp_path / "a.parquet", columns)
+    message = refusal(lambda: read(planned(path, columns=["x"], filter="big > x")), DataError)
+    assert "source.filter" in message

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kmeans_dask.errors import DataError, KMeansError
+from pipeline.source.footers import DAMAGE
 from pipeline.source.plan import Plan, RowGroup, SourceFile
 from pipeline.storage import open_store
 
@@ -17,15 +18,17 @@ def read_chunks(plan: Plan, groups: Sequence[RowGroup], columns: Sequence[str]) 
         table = _read(plan, file, groups, columns)
     except KMeansError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGE as error:
         if isinstance(error, MemoryError):
             raise
         raise _damaged(plan, file, groups, columns, error) from None
     expected = sum(group.n_rows for group in groups)
-    if table.num_rows != expected:
-        raise DataError(
-            f"{file.uri}: it holds {table.num_rows} rows where its footer says {expected}. Write it again."
-        )
+    for name in columns:
+        if len(table[name]) != expected:
+            raise DataError(
+                f"{file.uri}: column {name!r} holds {len(table[name])} rows where the footer says {expected}. "
+                "Write the file again."
+            )
     return table
 
 
@@ -49,7 +52,7 @@ def _damaged(
                 _read(plan, file, [group], [name])
             except KMeansError:
                 raise
-            except (pa.ArrowException, OSError) as found:
+            except DAMAGE as found:
                 reason = str(found).partition("\n")[0].rstrip(".")
                 return DataError(
                     f"{file.uri}: column {name!r} in row group {group.index} is damaged ({reason}). "

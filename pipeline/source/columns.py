@@ -116,7 +116,7 @@ def _check_features(features: Sequence[str], first: Schema) -> None:
 def _check_reserved(key: str, name: str, schema: Schema) -> None:
     if name in RESERVED:
         raise ConfigError(
-            f"source.{key}: {schema.uri} has a column {name!r}, which is the name of a column of the results. "
+            f"source.{key}: {schema.uri} has a column {name!r}, which is a name of the results. "
             f"List in source.{key} the columns you want without it, or rename it."
         )
 

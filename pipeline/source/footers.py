@@ -12,6 +12,9 @@ from pipeline.filters import Range
 from pipeline.source.columns import plain
 from pipeline.source.listing import Listed
 
+# What pyarrow raises for bytes that make no sense.
+DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
+
 _MAGIC = b"PAR1"
 _ENCRYPTED = b"PARE"
 
@@ -23,7 +26,7 @@ def read_footer(file: Listed) -> pq.FileMetaData:
             return pq.read_metadata(handle)
         except KMeansError:
             raise
-        except (pa.ArrowException, OSError) as error:
+        except DAMAGE as error:
             if isinstance(error, MemoryError):
                 raise
             handle.seek(0)
@@ -36,7 +39,7 @@ def schema(file: Listed, metadata: pq.FileMetaData) -> pa.Schema:
     """Return the file's Arrow schema."""
     try:
         return metadata.schema.to_arrow_schema()
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGE as error:
         raise DataError(f"{file.uri}: its schema cannot be read ({_first_line(error)}).") from None
 
 

@@ -26,7 +26,7 @@ class SourceFile:
     first_row: int
     uri: str
     partition: tuple[PartitionValue, ...]  # one value for each of the plan's partition columns
-    metadata: pq.FileMetaData = field(repr=False, compare=False)  # None where a narrowed plan left it out
+    metadata: pq.FileMetaData = field(repr=False, compare=False)
 
     @property
     def entry(self) -> Entry:
@@ -95,7 +95,9 @@ class Plan:
         return tuple(group for group in self.row_groups if group.first_row < n)
 
     def narrowed(self, row_groups: Sequence[RowGroup]) -> "Plan":
-        """Return this plan for reading `row_groups` alone: other files' footers need not travel with it."""
+        """Return this plan for reading `row_groups` alone: it travels to a worker without the other files."""
         kept = {group.file for group in row_groups}
-        files = tuple(f if f.index in kept else replace(f, metadata=None) for f in self.files)
+        # One stand-in for all, so that a plan of many files stays small when it is pickled for each task.
+        blank = SourceFile(-1, "", "", 0, "", 0, 0, "", (), None)
+        files = tuple(file if file.index in kept else blank for file in self.files)
         return replace(self, files=files, row_groups=tuple(row_groups), parts=())

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from kmeans_dask.errors import DataError
 from pipeline.source.chunks import read_chunks
 from pipeline.source.numbers import FloatArray, Place, as_floats, as_weights, check_no_nulls
 from pipeline.source.plan import Plan, RowGroup
@@ -70,7 +71,10 @@ def _read_piece(plan: Plan, groups: list[RowGroup], first_row: int) -> _Piece:
     file = plan.files[groups[0].file]
     table = read_chunks(plan, groups, plan.columns)
     listed = np.concatenate([np.arange(g.first_row - first_row, g.end_row - first_row) for g in groups])
-    kept = _kept(plan, table, file.partition)
+    try:
+        kept = _kept(plan, table, file.partition)
+    except pa.ArrowException as error:  # two columns whose values no common type holds
+        raise DataError(f"{file.uri}: source.filter cannot be evaluated ({error}).") from None
     chosen = None if kept is None else pa.array(kept)
     rows = f", rows {groups[0].first_row - file.first_row} to {groups[-1].end_row - file.first_row - 1}"
 
