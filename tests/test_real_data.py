@@ -1,6 +1,8 @@
 """Whole jobs from the command line on real data, their files recomputed by a script that imports nothing of ours."""
 
+import functools
 import json
+import operator
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +51,7 @@ def run_job_file(folder: Path, source: Path, keys: dict[str, dict[str, object]])
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JOBS)
 def test_files_say_what_the_source_says(name: str, shared_data: Path, tmp_path: Path) -> None:
-    """Labels in the input's number and order; inertia recomputed from the files to 1e-6; no row has a nearer centroid."""
+    """Labels in the input's number and order, inertia recomputed to 1e-6, and no row with a nearer centroid."""
     source = shared_data / f"{name}.parquet"
     result = run_job_file(tmp_path, source, JOBS[name])
     found = recomputed(tmp_path / "out", [source])
@@ -71,4 +73,4 @@ def test_ids_stand_beside_their_rows(shared_data: Path, tmp_path: Path) -> None:
     parts = sorted((run / "labels").iterdir())
     ids = ["carrier", "flight", "time_hour"]
     written = [pq.read_table(part, columns=ids).to_pylist() for part in parts]
-    assert sum(written, []) == pq.read_table(source, columns=ids).to_pylist()
+    assert functools.reduce(operator.iadd, written, []) == pq.read_table(source, columns=ids).to_pylist()
