@@ -23,7 +23,7 @@ def read_footer(file: Listed) -> pq.FileMetaData:
     """Return the metadata of a Parquet file; DataError if it is not one or is truncated."""
     with file.store.open(file.entry) as handle:
         try:
-            return pq.read_metadata(handle)
+            metadata = pq.read_metadata(handle)
         except KMeansError:
             raise
         except DAMAGE as error:
@@ -33,6 +33,10 @@ def read_footer(file: Listed) -> pq.FileMetaData:
             start = handle.read(4)
             handle.seek(max(file.entry.size - 4, 0))
             raise DataError(f"{file.uri}: {_why(file.entry.size, start, handle.read(4), error)}") from None
+    counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    if sum(counts) != metadata.num_rows or min(counts, default=0) < 0:
+        raise DataError(f"{file.uri}: its footer is damaged (row counts disagree). Write it again.")
+    return metadata
 
 
 def schema(file: Listed, metadata: pq.FileMetaData) -> pa.Schema:

@@ -82,7 +82,6 @@ def _number(
     files: list[SourceFile] = []
     first_row = 0
     for file, footer, partition in zip(listed, metadata, values, strict=True):
-        n_rows = sum(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
         entry = file.entry
         files.append(
             SourceFile(
@@ -91,14 +90,14 @@ def _number(
                 path=entry.path,
                 size=entry.size,
                 tag=entry.tag,
-                n_rows=n_rows,
+                n_rows=footer.num_rows,
                 first_row=first_row,
                 uri=file.uri,
                 partition=partition,
                 metadata=footer,
             )
         )
-        first_row += n_rows
+        first_row += footer.num_rows
     return tuple(files)
 
 
