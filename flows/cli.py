@@ -82,6 +82,7 @@ def _explained(error: BaseException) -> int:
 @app.command
 def run(
     job: Path,
+    /,
     *,
     set: Sets = [],  # noqa: A002, B006 - the name that users see; never changed
     no_prefect: NoPrefect = False,
@@ -107,7 +108,7 @@ def run(
 
 
 @app.command
-def plan(job: Path, *, set: Sets = [], json: AsJson = False) -> None:  # noqa: A002, B006
+def plan(job: Path, /, *, set: Sets = [], json: AsJson = False) -> None:  # noqa: A002, B006
     """Tell rows, bytes, blocks, features and memory from the files' footers alone.
 
     Parameters
@@ -126,6 +127,7 @@ def predict(
     model: str,
     input: str,  # noqa: A002 - the name that users see
     output: str,
+    /,
     *,
     json: AsJson = False,
     verbose: Verbose = False,

@@ -11,7 +11,7 @@ from prefect.exceptions import MissingContextError
 from prefect.logging.handlers import APILogHandler, APILogWorker
 from prefect.settings import PREFECT_API_URL
 
-from flows.server import wait_until_healthy
+from flows.health import wait_until_healthy
 from kmeans_dask.errors import InfrastructureError
 
 logger = logging.getLogger("flows")

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -62,7 +62,14 @@ def _worth_saying(record: logging.LogRecord) -> bool:
     return package in OURS or (record.levelno >= logging.WARNING and package != "prefect")
 
 
-def _log_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Say a warning as one log line, without the place in the source that raised it."""
     logging.getLogger("flows").warning("%s: %s", category.__name__, message)
 

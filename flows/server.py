@@ -1,6 +1,7 @@
 """A Prefect API: the configured one, or a server as our own child, offline and gone when this process is."""
 
 import fcntl
+import importlib.util
 import logging
 import os
 import signal
@@ -8,13 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from flows.health import wait_until_healthy
 from kmeans_dask.errors import ConfigError, InfrastructureError
 from pipeline.processes import die_with_parent
 
@@ -50,6 +50,7 @@ def api() -> Iterator[str]:
 
     Enter it in the main thread: the server ends with the thread that started it. Raises InfrastructureError.
     """
+    _site_packages()
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     import prefect.context
@@ -88,9 +89,9 @@ def _started(home: Path) -> tuple["subprocess.Popen[bytes]", str]:
             process, url = _spawn()
             try:
                 wait_until_healthy(url, deadline - time.monotonic(), process)
-            except BaseException:
+            except BaseException as error:
                 _end(process)
-                if process.returncode != _UVICORN_NOT_STARTED:
+                if not isinstance(error, InfrastructureError) or process.returncode != _UVICORN_NOT_STARTED:
                     raise
             else:
                 return process, url
@@ -100,12 +101,11 @@ def _started(home: Path) -> tuple["subprocess.Popen[bytes]", str]:
 
 
 def _spawn() -> tuple["subprocess.Popen[bytes]", str]:
-    import prefect
-
     port = _free_port()
     parent = os.getpid()
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    command += ["--app-dir", str(Path(prefect.__file__).parent), "--host", "127.0.0.1", "--port", str(port)]
+    # Neither Python nor uvicorn may look for modules in the user's working directory.
+    command = [sys.executable, "-P", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command += ["--app-dir", str(_site_packages()), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--log-level", "critical", "--lifespan", "on"]
     process = subprocess.Popen(  # noqa: S603 - our own interpreter
         command,
@@ -118,34 +118,6 @@ def _spawn() -> tuple["subprocess.Popen[bytes]", str]:
         preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 - no other thread runs yet
     )
     return process, f"http://127.0.0.1:{port}/api"
-
-
-def wait_until_healthy(url: str, seconds: float, process: "subprocess.Popen[bytes] | None" = None) -> None:
-    """Return once the API at `url` answers; raises InfrastructureError when it does not within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not healthy(url, min(5.0, max(0.1, deadline - time.monotonic()))):
-        if process is not None and process.poll() is not None:
-            raise InfrastructureError(
-                f"the embedded Prefect server ended with status {process.returncode} while it started. "
-                "Set PREFECT_API_URL to a server, or use --no-prefect."
-            )
-        if time.monotonic() > deadline:
-            raise InfrastructureError(
-                f"the Prefect API at {url} did not answer within {seconds:.0f} s. "
-                "Check PREFECT_API_URL and the server, or use --no-prefect."
-            )
-        time.sleep(0.1)
-
-
-def healthy(url: str, timeout_seconds: float) -> bool:
-    """Return whether the API at `url` answers at all; a refusal by its guard is an answer."""
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=timeout_seconds):  # noqa: S310
-            return True
-    except urllib.error.HTTPError as error:
-        return error.code < 500
-    except (OSError, ValueError):
-        return False
 
 
 @contextmanager
@@ -178,6 +150,13 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _site_packages() -> Path:
+    spec = importlib.util.find_spec("prefect")
+    if spec is None or spec.origin is None:
+        raise ConfigError("Prefect is not installed. Install kmeans-dask[prefect], or use --no-prefect.")
+    return Path(spec.origin).parents[1]
 
 
 def _bypass_proxies() -> None:
