@@ -2,6 +2,8 @@
 
 import os
 import warnings
+from contextlib import ExitStack
+from numbers import Integral, Real
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -13,7 +15,7 @@ from kmeans_dask.errors import ConfigError, DataError, ModelError
 from kmeans_dask.lloyd import Fit, Hook
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.model import Model, model_of
-from kmeans_dask.packing import Preparation, RowRange, Wishes, pack, provisional
+from kmeans_dask.packing import LARGEST, Preparation, RowRange, Wishes, finish, pack, provisional
 from kmeans_dask.restarts import Settings, best, concurrently, fit_of, restarts_of
 from kmeans_dask.seeding import METHODS
 
@@ -48,16 +50,17 @@ def kmeans(
     """
     check_settings(n_clusters, init, n_init, max_iter, tol)
     threads = n_threads or len(os.sched_getaffinity(0))
-    blocks: Blocks
-    if hasattr(data, "map_reduce"):
-        blocks = cast("Blocks", data)
-        preparation = preparation or _identity(blocks)
-    else:
-        blocks, preparation = blocks_of(data, dtype=dtype, weights=weights, n_threads=threads)
-    start = init if isinstance(init, str) else start_centroids(init, preparation, n_clusters)
-    settings = Settings(n_clusters, start, n_init, max_iter, tol, max_seconds, seed)
-    fits = concurrently(hook, threads)(fit_of(blocks, settings), restarts_of(settings))
-    fit = best(fits)
+    with ExitStack() as stack:
+        blocks: Blocks
+        if hasattr(data, "map_reduce"):
+            blocks = cast("Blocks", data)
+            preparation = preparation or _identity(blocks)
+        else:
+            blocks, preparation = blocks_of(data, dtype=dtype, weights=weights, n_threads=threads)
+            stack.callback(blocks.close)
+        start = init if isinstance(init, str) else start_centroids(init, preparation, n_clusters)
+        settings = Settings(n_clusters, start, n_init, max_iter, tol, max_seconds, seed)
+        fit = best(concurrently(hook, threads)(fit_of(blocks, settings), restarts_of(settings)))
     warn_of_empty(fit)
     return model_of(fit, preparation, init if isinstance(init, str) else "given")
 
@@ -66,6 +69,8 @@ def predict(model: Model, data: npt.ArrayLike, *, n_threads: int | None = None) 
     """Return the cluster id of each row, (n_samples,) int32: on the rows of a fit, that fit's labels."""
     columns = _columns(data, len(model.feature_names))
     packed = _packed(columns, model.preparation, None)
+    if not model.preparation.is_final_when_packed:
+        packed = [finish(block, model.preparation) for block in packed]
     with LocalBlocks(packed, n_threads) as blocks:
         parts = blocks.map_reduce(_labels, model.centroids, combine=list.__add__)
     labels = np.concatenate([labels for _, labels in sorted(parts, key=lambda part: part[0])])
@@ -86,6 +91,8 @@ def blocks_of(
     n_threads: int | None = None,
 ) -> tuple[LocalBlocks, Preparation]:
     """Return an array's rows as blocks of this process, and how they were prepared."""
+    if dtype not in (None, "float32", "float64"):
+        raise ConfigError(f"dtype must be 'float32' or 'float64'; found {dtype!r}.")
     columns = _columns(data, None)
     stored = dtype or ("float32" if columns[0].dtype == np.float32 else "float64")
     preparation = provisional(columns, Wishes(tuple(f"x{f}" for f in range(len(columns))), stored))
@@ -107,7 +114,7 @@ def _packed(columns: list[Array], preparation: Preparation, weights: Floats | No
 
 
 def _columns(data: npt.ArrayLike, n_features: int | None) -> list[Array]:
-    X = np.asarray(data)
+    X = _array(data, "data", None)
     if X.ndim != 2 or 0 in X.shape:
         raise DataError(
             f"data must be (n_samples, n_features), neither zero; found shape {X.shape}. Reshape it."
@@ -129,7 +136,7 @@ def _columns(data: npt.ArrayLike, n_features: int | None) -> list[Array]:
 def _weights(weights: npt.ArrayLike | None, n_samples: int) -> Floats | None:
     if weights is None:
         return None
-    found = np.asarray(weights, dtype=np.float64)
+    found = _array(weights, "weights")
     if found.shape != (n_samples,):
         raise DataError(
             f"weights must have shape ({n_samples},); found {found.shape}. Give one weight per row."
@@ -146,9 +153,9 @@ def check_settings(n_clusters: int, init: object, n_init: int, max_iter: int, to
         ("n_init", n_init, 1),
         ("max_iter", max_iter, 1),
     ):
-        if value < lowest:
-            raise ConfigError(f"{name} must be at least {lowest}; found {value}.")
-    if not tol >= 0:
+        if not isinstance(value, Integral) or value < lowest:
+            raise ConfigError(f"{name} must be an integer of at least {lowest}; found {value!r}.")
+    if not (isinstance(tol, Real) and tol >= 0):
         raise ConfigError(f"tol must be >= 0; found {tol}. Use 0 to stop only when no label changes.")
     if isinstance(init, str) and init not in METHODS:
         raise ConfigError(f"init must be one of {', '.join(METHODS)}, or centroids; found {init!r}.")
@@ -160,13 +167,28 @@ def start_centroids(init: npt.ArrayLike | Model, preparation: Preparation, n_clu
         same = init.preparation.equals(preparation)
         start = init.centroids if same else preparation.prepared(_in_order(init, preparation.feature_names))
     else:
-        start = preparation.prepared(np.asarray(init, dtype=np.float64))
+        start = _array(init, "init")
     expected = (n_clusters, len(preparation.feature_names))
     if start.shape != expected:
         raise ConfigError(f"init must have shape {expected} (n_clusters, n_features); found {start.shape}.")
     if not np.isfinite(start).all():
         raise ConfigError("init must be finite; found NaN or infinity. Mend those centroids.")
+    start = start if isinstance(init, Model) else preparation.prepared(start)
+    if np.abs(start).max() > LARGEST["float64"]:
+        raise ConfigError(
+            f"init must lie within {LARGEST['float64']:.6g} of the data; found {np.abs(start).max():.6g}. "
+            "Mend those centroids."
+        )
     return np.ascontiguousarray(start)
+
+
+def _array(values: npt.ArrayLike, name: str, dtype: npt.DTypeLike | None = np.float64) -> Array:
+    try:
+        return np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{name} must be an array of numbers ({error}). Give rows of equal length."
+        ) from error
 
 
 def _in_order(model: Model, names: tuple[str, ...]) -> Floats:
@@ -180,13 +202,16 @@ def _in_order(model: Model, names: tuple[str, ...]) -> Floats:
 
 
 def warn_of_empty(fit: Fit) -> None:
-    """Warn when clusters stayed empty: only fewer distinct rows than clusters leave any."""
+    """Warn when clusters stayed empty: a run to the end leaves some only for want of distinct rows."""
     found = sum(size > 0 for size in fit.sizes)
     if found < len(fit.sizes):
+        why = (
+            "the data hold fewer distinct rows than clusters."
+            if fit.stop == "converged"
+            else f"the run ended ({fit.stop}) before they were refilled, or the data hold fewer distinct rows."
+        )
         warnings.warn(
-            f"{found} distinct clusters found, fewer than n_clusters={len(fit.sizes)}: "
-            "the data hold fewer distinct rows than clusters.",
-            stacklevel=3,
+            f"{found} distinct clusters found, fewer than n_clusters={len(fit.sizes)}: {why}", stacklevel=3
         )
 
 

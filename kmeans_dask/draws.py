@@ -22,16 +22,21 @@ class Known:
 
     centroids: Floats
     n_old: int
-    exponent: int  # of weight * squared distance
+    exponent: int  # of weight * squared distance to the nearest of them
     weight_exponent: int
 
     @classmethod
     def nothing(cls, summary: Summary) -> "Known":
-        """Return no choices yet: every row then counts as one away."""
+        """Return no choices yet: every row then costs its weight."""
         spread = summary.highest - summary.lowest
         farthest = float(np.cumsum(spread * spread)[-1]) * (1 + 2.0**-20)
-        bound = max(farthest, 1.0) * summary.highest_weight
-        return cls(np.empty((0, len(spread))), 0, sums.exponent(bound), sums.exponent(summary.highest_weight))
+        heaviest = summary.highest_weight
+        return cls(np.empty((0, len(spread))), 0, sums.exponent(farthest * heaviest), sums.exponent(heaviest))
+
+    @property
+    def cost_exponent(self) -> int:
+        """The exponent of the costs under these choices."""
+        return self.exponent if len(self.centroids) else self.weight_exponent
 
     def extended(self, rows: Floats) -> "Known":
         """Return these choices and the rows, (m, d)."""
@@ -102,7 +107,7 @@ def costs(blocks: Sequence[Block], run: str, known: Known) -> list[Cost]:
     for block in blocks:
         if block.n_rows:
             sq_distances, _ = nearest(block, run, known)
-            high, low = kernels.total_of(sq_distances, block.weights, sums.scale(known.exponent))
+            high, low = kernels.total_of(sq_distances, block.weights, sums.scale(known.cost_exponent))
             found.append(Cost(block.row_id(0), (int(high) << 32) + int(low)))
     return found
 
@@ -113,9 +118,19 @@ def pick(blocks: Sequence[Block], run: str, known: Known, first_row_id: int, res
         if block.n_rows and block.row_id(0) == first_row_id:
             sq_distances, _ = nearest(block, run, known)
             high, low = divmod(rest, 1 << 32)
-            i = kernels.row_at(sq_distances, block.weights, sums.scale(known.exponent), high, low)
+            i = kernels.row_at(sq_distances, block.weights, sums.scale(known.cost_exponent), high, low)
             return Rows(np.array([block.row_id(i)]), block.rows(np.array([i])))
     return Rows.none(blocks[0].n_features)
+
+
+def highest_cost(blocks: Sequence[Block], run: str, known: Known) -> float:
+    """Return the largest weight * squared distance of a row."""
+    highest = 0.0
+    for block in blocks:
+        sq_distances, _ = nearest(block, run, known)
+        chances = sq_distances * block.weights if block.weights.size else sq_distances
+        highest = max(highest, float(chances.max(initial=0.0)))
+    return highest
 
 
 def sample(blocks: Sequence[Block], run: str, known: Known, key: int, rate: float) -> Rows:

@@ -96,10 +96,11 @@ def lloyd(
         history.append(_progress(identity, len(history) + 1, partials, scales, now - last))
         last = now
         wants_stop = hook(history[-1])
-        if before is not None and partials.changed == 0:
+        new = updated(blocks, centroids, partials, scales)
+        # A refilled cluster moves a centroid, though the row it took may go back: then the next farthest is due.
+        if before is not None and partials.changed == 0 and np.array_equal(new, centroids):
             stop = "converged"
             break
-        new = updated(blocks, centroids, partials, scales)
         before, centroids = centroids, new
         stop = _stop(before, centroids, limits, len(history), bool(wants_stop))
     if stop != "converged":
@@ -188,7 +189,6 @@ def updated(blocks: Blocks, centroids: Floats, partials: Partials, scales: Expon
 class _Totals:
     """Exact integer sums per cluster: weights[j] in 2**weight_shift, sums[f][j] in 2**shifts[f]."""
 
-    rows: list[int]
     weights: list[int]
     sums: list[list[int]]
     weight_shift: int
@@ -196,34 +196,33 @@ class _Totals:
 
     @classmethod
     def of(cls, partials: Partials, scales: Exponents) -> "_Totals":
-        rows = partials.rows.tolist()
         weighted = partials.weight.shape[1] > 0
-        weights = sums.integers(partials.weight) if weighted else list(rows)
+        weights = sums.integers(partials.weight) if weighted else partials.rows.tolist()
         d, k = partials.sums.shape[1:]
         flat = sums.integers(partials.sums.reshape(3, -1))
         shifts = [int(e) - 63 for e in scales.columns]
         by_feature = [flat[f * k : (f + 1) * k] for f in range(d)]
-        return cls(rows, weights, by_feature, scales.weight - 63 if weighted else 0, shifts)
+        return cls(weights, by_feature, scales.weight - 63 if weighted else 0, shifts)
 
     def refill(self, empty: list[int], candidates: list[Candidate]) -> None:
-        """Move one row to each empty cluster, the farthest to the lowest; no cluster gives its last row."""
+        """Move one row to each empty cluster, the farthest to the lowest; no cluster gives all its weight."""
         remaining = iter(candidates)
         for j in empty:
-            row = next((c for c in remaining if self.rows[c.label] > 1), None)
+            row = next((c for c in remaining if self.weights[c.label] > self._weight(c)), None)
             if row is None:
                 return
             self._move(row, j)
+
+    def _weight(self, row: Candidate) -> int:
+        return _truncated(row.weight, self.weight_shift)
 
     def _move(self, row: Candidate, target: int) -> None:
         for f, shift in enumerate(self.shifts):
             addend = _truncated(row.weight * float(row.row[f]), shift)
             self.sums[f][row.label] -= addend
             self.sums[f][target] = addend
-        weight = _truncated(row.weight, self.weight_shift) if self.weight_shift else 1
-        self.weights[row.label] -= weight
-        self.weights[target] = weight
-        self.rows[row.label] -= 1
-        self.rows[target] += 1
+        self.weights[row.label] -= self._weight(row)
+        self.weights[target] = self._weight(row)
 
     def means(self, centroids: Floats) -> Floats:
         """Return the correctly rounded means, (k, d); a cluster without weight keeps its centroid."""

@@ -22,7 +22,7 @@ from kmeans_dask.kernels import TILE
 logger = logging.getLogger(__name__)
 
 HEAD_ROWS = 65_536
-_LARGEST = {"float32": 2.0**60, "float64": 2.0**480}
+LARGEST = {"float32": 2.0**60, "float64": 2.0**480}
 Column = npt.NDArray[Any]
 
 
@@ -138,7 +138,7 @@ def pack(
 
 
 def _check_magnitude(largest: float, preparation: Preparation, feature: int) -> None:
-    limit = _LARGEST[preparation.dtype] / math.sqrt(len(preparation.feature_names))
+    limit = LARGEST[preparation.dtype] / math.sqrt(len(preparation.feature_names))
     if largest > limit:
         fix = 'Set dtype = "float64"' if preparation.dtype == "float32" else "Rescale the column"
         raise DataError(

@@ -34,7 +34,10 @@ class Partials:
         """Return the partials of both sets of rows."""
         return Partials(
             self.rows + other.rows,
-            sums.added(self.weight, other.weight),
+            # Blocks without rows do not know whether the others have weights.
+            sums.added(self.weight, other.weight)
+            if self.weight.shape == other.weight.shape
+            else max(self.weight, other.weight, key=np.size),
             sums.added(self.sums, other.sums),
             sums.added(self.inertia, other.inertia),
             self.changed + other.changed,
@@ -75,7 +78,8 @@ def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
     squares[:k] = sq_norms
     info = np.finfo(dtype)
     radius = float(np.sqrt(sq_norms.max())) * (1 + 1e-9)
-    return negative, squares, radius, float(info.eps) / 2, float(info.tiny) * (d + 8)
+    unit = float(info.eps) / 2 + 2.0**-52  # |c|^2 above and the canonical distance round to float64 too
+    return negative, squares, radius, unit, float(info.tiny) * (d + 8)
 
 
 def labels_of(block: Block, centroids: Floats, scan: Scan) -> Labels:
@@ -103,7 +107,7 @@ def lloyd_pass(
     k, d = centroids.shape
     scan = scan_of(centroids, blocks[0].tiles.dtype)
     names = ("" if before is None else digest(before), digest(centroids))
-    weighted = blocks[0].weights.size > 0
+    weighted = any(block.weights.size for block in blocks)
     factors = np.array([sums.scale(int(e)) for e in scales.columns])
     rows = np.zeros(k, np.int64)
     high, low = np.zeros((d, k), np.int64), np.zeros((d, k), np.int64)

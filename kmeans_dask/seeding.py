@@ -5,11 +5,10 @@ l = 2k and 5 rounds, its candidates reclustered by weighted k-means++ and Lloyd.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 from kmeans_dask import draws, randoms, sums
 from kmeans_dask.blocks import Blocks, Floats, block_of_rows
@@ -73,7 +72,7 @@ class _Chosen:
         self.known = self.known.extended(rows)
 
     def cost(self) -> int:
-        """Return the exact cost of all rows, in units of 2**(known.exponent - 63)."""
+        """Return the exact cost of all rows, in units of 2**(known.cost_exponent - 63)."""
         return sum(cost.total for cost in self._costs())
 
     def draw(self, seed: int, purpose: str) -> Floats | None:
@@ -82,6 +81,8 @@ class _Chosen:
             costs = self._costs()
             total = sum(cost.total for cost in costs)
             if total == 0:
+                if self._magnified():
+                    continue
                 return None
             first_row_id, rest = _resolved(costs, randoms.below(total, seed, purpose))
             found = self.blocks.map_reduce(
@@ -90,6 +91,13 @@ class _Chosen:
             # None: the rows were grouped anew in between, after a lost worker. The same draw finds the same row.
             if len(found.row_ids):
                 return found.values
+
+    def _magnified(self) -> bool:
+        """Fit the exponent to the costs that are left, all too small for it; whether that shows any."""
+        highest = self.blocks.map_reduce(draws.highest_cost, self.run, self.known, combine=max)
+        before = self.known.exponent
+        self.known = replace(self.known, exponent=sums.exponent(highest))
+        return self.known.exponent < before
 
     def _costs(self) -> list[draws.Cost]:
         costs: list[draws.Cost] = self.blocks.map_reduce(draws.costs, self.run, self.known, combine=_joined)
@@ -132,26 +140,29 @@ def parallel(
         if len(rows.row_ids):
             chosen.add(rows.values)
             row_ids = np.concatenate((row_ids, rows.row_ids))
-    if len(row_ids) <= n_clusters:
-        _continue(chosen, n_clusters, seed)
-        chosen.forget()
-        return chosen.known.centroids
-    weights = blocks.map_reduce(draws.weights_of, chosen.run, chosen.known, combine=sums.added)
-    chosen.forget()
-    totals = [sums.value(total, chosen.known.weight_exponent) for total in sums.integers(weights)]
-    return _reclustered(chosen.known.centroids, np.array(totals), row_ids, n_clusters, seed)
-
-
-def _reclustered(
-    candidates: Floats, weights: Floats, row_ids: npt.NDArray[np.int64], n_clusters: int, seed: int
-) -> Floats:
-    """Return the best of a few weighted k-means++ runs over the candidates, in the order of their rows."""
+    weights = _weights(chosen)
     order = np.argsort(row_ids, kind="stable")
-    order = order[weights[order] > 0]
-    if len(order) <= n_clusters:
-        return candidates[order]
-    with LocalBlocks([block_of_rows(candidates[order], weights[order])], n_threads=1) as blocks:
-        best, lowest = candidates[order[:n_clusters]], math.inf
+    order = order[weights[order] > 0]  # of equal rows, all but the first have none
+    candidates = chosen.known.centroids[order]
+    if len(order) > n_clusters:
+        chosen.forget()
+        return _reclustered(candidates, weights[order], n_clusters, seed)
+    chosen.known = Known.nothing(blocks.summary).extended(candidates)
+    _continue(chosen, n_clusters, seed)
+    chosen.forget()
+    return chosen.known.centroids
+
+
+def _weights(chosen: _Chosen) -> Floats:
+    """Return the weight of the rows nearest to each choice, (m,)."""
+    limbs = chosen.blocks.map_reduce(draws.weights_of, chosen.run, chosen.known, combine=sums.added)
+    return np.array([sums.value(total, chosen.known.weight_exponent) for total in sums.integers(limbs)])
+
+
+def _reclustered(candidates: Floats, weights: Floats, n_clusters: int, seed: int) -> Floats:
+    """Return the best of a few weighted k-means++ runs over the candidates, more than n_clusters."""
+    with LocalBlocks([block_of_rows(candidates, weights)], n_threads=1) as blocks:
+        best, lowest = candidates[:n_clusters], math.inf
         for trial in range(_RECLUSTER_TRIALS):
             trial_seed = randoms.derived(seed, "recluster", trial)
             start = np.resize(plus_plus(blocks, n_clusters, trial_seed), (n_clusters, candidates.shape[1]))

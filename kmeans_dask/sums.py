@@ -11,13 +11,20 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from kmeans_dask.errors import DataError
+
 Limbs = npt.NDArray[np.int64]
 _LOW = np.int64(0xFFFFFFFF)
 _MIN_EXPONENT = -980
 
 
 def exponent(bound: float) -> int:
-    """Return E with bound < 2**E, for finite bound >= 0; zero and the smallest numbers share one E."""
+    """Return E with bound < 2**E, for bound >= 0; zero and the smallest numbers share one E."""
+    if not math.isfinite(bound):
+        raise DataError(
+            f"sums of weight * value and weight * squared distance must be finite; a bound of theirs is {bound}. "
+            "Scale the weights or the values down."
+        )
     return max(math.frexp(bound)[1], _MIN_EXPONENT)
 
 

@@ -134,7 +134,7 @@ def refills(
 
 
 def lloyd(X: Table, centroids: Table, max_iter: int = 300, weights: Sequence[float] | None = None) -> Run:
-    """Return Lloyd's run from these centroids, until no label changes and no cluster is refilled.
+    """Return Lloyd's run from these centroids, until no label changes and no centroid moves.
 
     Each pass labels by the centroids, refills empty clusters, then moves every centroid to its mean.
     """
@@ -150,8 +150,9 @@ def lloyd(X: Table, centroids: Table, max_iter: int = 300, weights: Sequence[flo
             members[row] = cluster
         moved = means(X, members, current, weights)
         passes.append(Pass(labels, changed, inertia(X, labels, current, weights), taken, moved))
+        moved_any = moved != current
         current, previous = moved, labels
-        if changed == 0 and not taken:
+        if changed == 0 and not moved_any:
             break
     final = nearest(X, current)
     return Run(
