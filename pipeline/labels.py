@@ -56,7 +56,8 @@ class Piece:
 def write_labels(blocks: Blocks, plan: Plan, naming: Naming) -> tuple[PartRecord, ...]:
     """Write every part of a plan; writing one again writes the same bytes."""
     runs = [PartRun(part, plan.narrowed(part.row_groups)) for part in plan.parts]
-    return tuple(blocks.map_runs(piece_of, write_run, runs, naming))
+    written = blocks.map_runs(piece_of, write_run, runs, naming)
+    return tuple(record for record in written if record is not None)
 
 
 def piece_of(block: Block, first_row: int, stop_row: int, naming: Naming) -> Piece:
@@ -85,9 +86,11 @@ def _ids(block: Block, offsets: npt.NDArray[np.uint32] | None, n: int) -> npt.ND
     return ids + block.first_row
 
 
-def write_run(run: PartRun, pieces: Sequence[Piece], naming: Naming) -> PartRecord:
-    """Write one part from the pieces of its rows, in row order."""
+def write_run(run: PartRun, pieces: Sequence[Piece], naming: Naming) -> PartRecord | None:
+    """Write one part from the pieces of its rows, in row order; nothing where the filter leaves no row."""
     row_ids = np.concatenate([piece.row_ids for piece in pieces])
+    if not len(row_ids):
+        return None
     missing = np.concatenate([piece.missing for piece in pieces])
     clusters = pa.array(np.concatenate([piece.clusters for piece in pieces]), mask=missing)
     distances = pa.array(np.concatenate([piece.distances for piece in pieces]), mask=missing)
