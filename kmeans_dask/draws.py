@@ -107,8 +107,8 @@ def costs(blocks: Sequence[Block], run: str, known: Known) -> list[Cost]:
     for block in blocks:
         if block.n_rows:
             sq_distances, _ = nearest(block, run, known)
-            high, low = kernels.total_of(sq_distances, block.weights, sums.scale(known.cost_exponent))
-            found.append(Cost(block.row_id(0), (int(high) << 32) + int(low)))
+            total = kernels.total_of(sq_distances, block.weights, sums.scale(known.cost_exponent))
+            found.append(Cost(block.row_id(0), sums.joined(*total)))
     return found
 
 
@@ -117,8 +117,8 @@ def pick(blocks: Sequence[Block], run: str, known: Known, first_row_id: int, res
     for block in blocks:
         if block.n_rows and block.row_id(0) == first_row_id:
             sq_distances, _ = nearest(block, run, known)
-            high, low = divmod(rest, 1 << 32)
-            i = kernels.row_at(sq_distances, block.weights, sums.scale(known.cost_exponent), high, low)
+            factor = sums.scale(known.cost_exponent)
+            i = kernels.row_at(sq_distances, block.weights, factor, *sums.parted(rest))
             return Rows(np.array([block.row_id(i)]), block.rows(np.array([i])))
     return Rows.none(blocks[0].n_features)
 

@@ -198,29 +198,41 @@ def add_values(values, labels, factor, high, low):  # type: ignore[no-untyped-de
 
 @compiled()
 def total_of(values, weights, factor):  # type: ignore[no-untyped-def]
-    """Return the two accumulators of sum(weight * value), values (n,) float64."""
-    high, low = np.int64(0), np.int64(0)
+    """Return the three accumulators of sum(weight * value), values (n,) float64."""
+    high, middle, low = np.int64(0), np.int64(0), np.int64(0)
     weighted = weights.shape[0] > 0
     for i in range(values.shape[0]):
         x = weights[i] * values[i] if weighted else values[i]
         y = x * factor
         h = np.int64(y)
+        y = (y - np.float64(h)) * 4294967296.0
+        m = np.int64(y)
         high += h
-        low += np.int64((y - np.float64(h)) * 4294967296.0)
-    return high, low
+        middle += m
+        low += np.int64((y - np.float64(m)) * 4294967296.0)
+    return high, middle, low
 
 
 @compiled()
-def row_at(values, weights, factor, high, low):  # type: ignore[no-untyped-def]
-    """Return the first row whose running total of weight * value exceeds (high, low), low in [0, 2**32); or -1."""
+def row_at(values, weights, factor, high, middle, low):  # type: ignore[no-untyped-def]
+    """Return the first row whose running total of weight * value exceeds (high, middle, low), or -1.
+
+    middle and low are in [0, 2**32).
+    """
     weighted = weights.shape[0] > 0
     for i in range(values.shape[0]):
         y = (weights[i] * values[i] if weighted else values[i]) * factor
         h = np.int64(y)
-        low -= np.int64((y - np.float64(h)) * 4294967296.0)
+        y = (y - np.float64(h)) * 4294967296.0
+        m = np.int64(y)
+        low -= np.int64((y - np.float64(m)) * 4294967296.0)
+        middle -= m
         high -= h
         if low < 0:
             low += np.int64(4294967296)
+            middle -= 1
+        if middle < 0:
+            middle += np.int64(4294967296)
             high -= 1
         if high < 0:
             return i

@@ -164,7 +164,7 @@ def _stop(before: Floats, centroids: Floats, limits: Limits, n_iter: int, wants_
 
 def inertia_of(partials: Partials, scales: Exponents) -> float:
     """Return the weighted sum of squared distances, correctly rounded."""
-    return sums.value(sums.integers(partials.inertia[:, None])[0], scales.inertia)
+    return sums.value(partials.inertia, scales.inertia, sums.SQUARE_BITS)
 
 
 def total_weight(partials: Partials, scales: Exponents) -> float:

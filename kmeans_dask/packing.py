@@ -108,8 +108,8 @@ def _shift(column: Column) -> float:
     if spread == 0 or not math.isfinite(spread):
         return lowest if spread == 0 else 0.0
     e = sums.exponent(max(abs(lowest), abs(highest)))
-    high, low = kernels.total_of(values, NO_WEIGHTS, sums.scale(e))
-    mean = sums.ratio((int(high) << 32) + int(low), e - 63, values.size, 0)
+    total = sums.joined(*kernels.total_of(values, NO_WEIGHTS, sums.scale(e)))
+    mean = sums.ratio(total, e - sums.SQUARE_BITS, values.size, 0)
     grid = math.ldexp(1.0, math.frexp(spread)[1] - 1 - 4)
     return round(mean / grid) * grid if abs(mean / grid) < 2.0**52 else mean
 

@@ -22,12 +22,12 @@ Scan = tuple[npt.NDArray[Any], npt.NDArray[Any], float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Partials:
-    """What a pass returns for k clusters; rows counts rows, the limbs hold weighted sums."""
+    """What a pass returns for k clusters; rows counts rows, the limbs and inertia hold weighted sums."""
 
     rows: npt.NDArray[np.int64]  # (k,)
     weight: Limbs  # (3, k); (3, 0) when every row weighs 1
     sums: Limbs  # (3, d, k)
-    inertia: Limbs  # (3,)
+    inertia: int
     changed: int
 
     def combined(self, other: "Partials") -> "Partials":
@@ -39,7 +39,7 @@ class Partials:
             if self.weight.shape == other.weight.shape
             else max(self.weight, other.weight, key=np.size),
             sums.added(self.sums, other.sums),
-            sums.added(self.inertia, other.inertia),
+            self.inertia + other.inertia,
             self.changed + other.changed,
         )
 
@@ -112,7 +112,7 @@ def lloyd_pass(
     rows = np.zeros(k, np.int64)
     high, low = np.zeros((d, k), np.int64), np.zeros((d, k), np.int64)
     weight_high, weight_low = np.zeros((2, k if weighted else 0), np.int64)
-    inertia_high = inertia_low = changed = 0
+    inertia = changed = 0
     for block in blocks:
         labels, block_changed = _relabel(block, run, before, centroids, scan, names)
         changed += block_changed
@@ -122,8 +122,7 @@ def lloyd_pass(
             kernels.add_values(block.weights, labels, sums.scale(scales.weight), weight_high, weight_low)
         sq_distances = sq_distances_of(block, centroids, labels)
         cost = kernels.total_of(sq_distances, block.weights, sums.scale(scales.inertia))
-        inertia_high, inertia_low = inertia_high + int(cost[0]), inertia_low + int(cost[1])
-    inertia = sums.normalised(np.array(inertia_high), np.array(inertia_low))
+        inertia += sums.joined(*cost)
     return Partials(
         rows, sums.normalised(weight_high, weight_low), sums.normalised(high, low), inertia, changed
     )

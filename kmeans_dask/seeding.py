@@ -72,7 +72,7 @@ class _Chosen:
         self.known = self.known.extended(rows)
 
     def cost(self) -> int:
-        """Return the exact cost of all rows, in units of 2**(known.cost_exponent - 63)."""
+        """Return the exact cost of all rows, in units of 2**(known.cost_exponent - 95)."""
         return sum(cost.total for cost in self._costs())
 
     def draw(self, seed: int, purpose: str) -> Floats | None:
@@ -131,7 +131,7 @@ def parallel(
     _continue(chosen, 1, seed)
     row_ids = np.full(len(chosen.known.centroids), -1, np.int64)  # the first row comes first
     for r in range(rounds):
-        phi = sums.value(chosen.cost(), chosen.known.exponent)
+        phi = sums.value(chosen.cost(), chosen.known.exponent, sums.SQUARE_BITS)
         key = randoms.derived(seed, "parallel", r)
         rate = oversampling * n_clusters / phi if phi else 0.0
         rows = blocks.map_reduce(

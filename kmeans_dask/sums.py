@@ -4,6 +4,8 @@ An addend x with |x| < 2**E is y = x * 2**(31 - E), h = trunc(y), l = trunc((y -
 of 2**(E - 31) and 2**(E - 63). What lies below 2**(E - 63) is dropped, per addend, whatever its neighbours.
 Accumulators of up to 2**31 rows cannot overflow; `normalised` then carries them into three limbs of 32 bits and a
 sign, which add up without overflow for any number of rows.
+
+Squared distances span twice the exponents of distances, so their totals take a third limb, in units of 2**(E - 95).
 """
 
 import math
@@ -16,6 +18,7 @@ from kmeans_dask.errors import DataError
 Limbs = npt.NDArray[np.int64]
 _LOW = np.int64(0xFFFFFFFF)
 _MIN_EXPONENT = -980
+BITS, SQUARE_BITS = 63, 95  # of an addend, below its bound
 
 
 def exponent(bound: float) -> int:
@@ -52,9 +55,19 @@ def integers(limbs: Limbs) -> list[int]:
     return [(t << 64) + (m << 32) + x for t, m, x in zip(top, middle, low, strict=True)]
 
 
-def value(total: int, exponent: int) -> float:
-    """Return total * 2**(E - 63), correctly rounded."""
-    return ratio(total, exponent - 63, 1, 0)
+def joined(high: int, middle: int, low: int) -> int:
+    """Return the total of the three accumulators of `kernels.total_of`, in units of 2**(E - 95)."""
+    return (int(high) << 64) + (int(middle) << 32) + int(low)
+
+
+def parted(total: int) -> tuple[int, int, int]:
+    """Return the accumulators of a total >= 0, the lower two in [0, 2**32)."""
+    return total >> 64, (total >> 32) & 0xFFFFFFFF, total & 0xFFFFFFFF
+
+
+def value(total: int, exponent: int, bits: int = BITS) -> float:
+    """Return total * 2**(E - bits), correctly rounded."""
+    return ratio(total, exponent - bits, 1, 0)
 
 
 def ratio(total: int, shift: int, divisor: int, divisor_shift: int) -> float:
