@@ -15,8 +15,7 @@ from distributed.protocol.pickle import dumps
 from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.dask_loads import Loads, Placed, Recipe
-from kmeans_dask.dask_messages import Lost, Question, answers
-from kmeans_dask.dask_shards import ShardGone
+from kmeans_dask.dask_messages import Lost, Question, ShardGone, answers
 
 
 class DaskBlocks:
@@ -92,7 +91,7 @@ class DaskBlocks:
         self.close()
 
     def _question(self, address: str, op: str, **message: Any) -> Question:
-        return Question(self._loads.cluster.client, address, op, {"shard": self._loads.shard, **message})
+        return Question(self._loads.cluster.client.rpc, address, op, {"shard": self._loads.shard, **message})
 
     def _asked(self, ask: Callable[[Placed], list[T]]) -> list[T]:
         """Return the answers of all workers, asked again after a loss."""

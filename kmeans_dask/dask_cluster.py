@@ -4,13 +4,16 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from distributed import Client, Future, wait
+from distributed.client import FutureCancelledError
+from distributed.scheduler import KilledWorker
 
-from kmeans_dask.dask_messages import Lost, listed_workers
+from kmeans_dask.dask_messages import Lost, Pulse, listed_workers
 from kmeans_dask.dask_shards import Shards
 from kmeans_dask.errors import InfrastructureError
 from kmeans_dask.placement import Host
@@ -22,6 +25,7 @@ _LOSSES_WITHOUT_A_PASS = 3
 _NOTICE_SECONDS = 5.0
 _REPLACEMENT_SECONDS = 15.0
 _NO_WORKER_SECONDS = 60.0
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -72,8 +76,7 @@ class Cluster:
     def lose(self, lost: Lost) -> None:
         """Count lost workers; too many without a pass between them are an error."""
         with self._lock:
-            if lost.silent:
-                self.losses.silent |= lost.addresses
+            self.losses.silent |= lost.silent
             names = ", ".join(sorted(lost.addresses))
             self.losses.workers += len(self.client.sync(self._gone, lost.addresses))
             self.losses.since_pass += 1
@@ -98,16 +101,58 @@ class Cluster:
         self, fn: Callable[..., tuple[T, list[Any]]], *args: Any
     ) -> tuple[T, dict[int, Future[Any]]]:
         """Run fn on a worker; return its first value, and its list of loads as one future each, by place."""
-        both = self.client.submit(fn, *args, pure=False)
-        value, n_loads = self.client.submit(_value_and_length, both, pure=False).result()
-        loads = {i: self.client.submit(_nth, both, i, pure=False) for i in range(n_loads)}
-        self.wait(list(loads.values()))
-        return value, loads
+        while True:
+            home = self.awaited_hosts()[0].address
+            try:
+                both = self.submitted("head", home, fn, *args)
+                value, n_loads = self._result(
+                    self.submitted("head-value", home, _value_and_length, both), home
+                )
+                loads = {i: self.submitted(f"head-{i}", home, _nth, both, i) for i in range(n_loads)}
+                self.wait(loads, dict.fromkeys(loads, home))
+            except Lost as lost:
+                self.lose(lost)
+            else:
+                return value, loads
 
-    def wait(self, futures: Sequence[Future[Any]], timeout: float | None = None) -> None:
-        """Wait until the futures are done; TimeoutError after timeout seconds."""
-        with self.client.as_current():
-            wait(futures, timeout=timeout)
+    def submitted(self, name: str, address: str, fn: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Submit a task to one worker, under a new key: Dask adds up the failures of a key over the whole job."""
+        key = f"kmeans-{name}-{uuid.uuid4().hex[:12]}"
+        return self.client.submit(fn, *args, key=key, workers=[address], allow_other_workers=False)
+
+    def _result(self, future: Future[Any], address: str) -> Any:
+        self.wait({0: future}, {0: address})
+        return future.result()
+
+    def wait(
+        self, futures: Mapping[int, Future[Any]], where: Mapping[int, str], others: Iterable[str] = ()
+    ) -> None:
+        """Wait until every future is done on its worker; raise its error, or Lost when a worker goes or is silent.
+
+        others: workers that the futures need as well.
+        """
+        pulses = [Pulse(self.client.rpc, address) for address in sorted({*where.values(), *others})]
+        while True:
+            for i, future in futures.items():
+                _check(future, where[i])
+            pending = [future for future in futures.values() if future.status == "pending"]
+            if not pending:
+                return
+            try:
+                with self.client.as_current():
+                    wait(pending, timeout=_LOOK_SECONDS)
+            except TimeoutError:
+                self._check_workers(pulses)
+
+    def _check_workers(self, pulses: Sequence[Pulse]) -> None:
+        missing = {pulse.address for pulse in pulses} - {host.address for host in self.hosts()}
+        if missing:
+            raise Lost(missing)
+
+        async def check() -> None:
+            await asyncio.gather(*(pulse.check() for pulse in pulses))
+
+        self.client.sync(check)
 
     async def _gone(self, addresses: set[str]) -> set[str]:
         """Return which addresses are lost for good; the scheduler needs a moment to notice a killed worker."""
@@ -117,6 +162,17 @@ class Cluster:
             if not addresses & listed or time.monotonic() > deadline:
                 return addresses - listed
             await asyncio.sleep(0.05)
+
+
+def _check(future: Future[Any], address: str) -> None:
+    """Raise a load's error, or Lost if its worker is the cause."""
+    if future.status in ("cancelled", "lost"):
+        raise Lost({address})
+    if future.status == "error":
+        error = future.exception()
+        if isinstance(error, KilledWorker | FutureCancelledError):
+            raise Lost({address})
+        raise error
 
 
 def _value_and_length(both: tuple[T, list[Any]]) -> tuple[T, int]:

@@ -9,17 +9,14 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distributed import Future
-from distributed.client import FutureCancelledError
-from distributed.scheduler import KilledWorker
 
 from kmeans_dask.blocks import Block
 from kmeans_dask.dask_cluster import Cluster
-from kmeans_dask.dask_messages import Lost, Question, answers
-from kmeans_dask.dask_shards import ShardGone
+from kmeans_dask.dask_messages import Lost, Question, ShardGone, answers
 from kmeans_dask.placement import place
 
 logger = logging.getLogger(__name__)
@@ -59,11 +56,15 @@ def moved(blocks: list[Block]) -> list[Block]:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where the loads are, in one generation; is_open: all of them, in memory, and opened as shards."""
+    """Where the loads are, in one generation; is_open: all of them, in memory, and opened as shards.
+
+    moving: the worker that a load comes from, for those on their way to another.
+    """
 
     generation: int
     futures: dict[int, Future[Any]]
     where: dict[int, str]
+    moving: dict[int, str] = field(default_factory=dict)
     n_blocks: int = 0
     is_open: bool = False
 
@@ -81,7 +82,8 @@ class Loads:
         self.recipes = list(recipes)
         self.shard = f"kmeans-{uuid.uuid4().hex[:12]}"
         self._lock = threading.RLock()
-        self._placed = Placed(0, dict(ready), cluster.holders(ready))
+        where = cluster.holders(ready)
+        self._placed = Placed(0, {i: ready[i] for i in where}, where)
 
     def current(self) -> Placed:
         """Return the loads placed and open, after doing whatever is missing."""
@@ -89,7 +91,7 @@ class Loads:
             while not self._placed.is_open:
                 try:
                     self._place()
-                    self._wait()
+                    self.cluster.wait(self._placed.futures, self._placed.where, self._placed.moving.values())
                     self._open()
                 except Lost as lost:
                     self.lose(lost, self._placed.generation)
@@ -111,13 +113,14 @@ class Loads:
             if generation != self._placed.generation:
                 return
             alive = {host.address for host in self.cluster.hosts()}
-            futures = self._placed.futures
-            where = self.cluster.holders({i: f for i, f in futures.items() if f.status == "finished"})
-            for i, future in futures.items():
-                if future.status == "pending" and self._placed.where.get(i) in alive:
-                    where[i] = self._placed.where[i]
-            futures = {i: self._placed.futures[i] for i in where}
-            self._placed = Placed(generation + 1, futures, where)
+            placed = self._placed
+            where = self.cluster.holders({i: f for i, f in placed.futures.items() if f.status == "finished"})
+            for i, future in placed.futures.items():
+                needs = {placed.where[i], placed.moving.get(i, placed.where[i])}
+                if future.status == "pending" and needs <= alive:
+                    where[i] = placed.where[i]
+            futures = {i: placed.futures[i] for i in where}
+            self._placed = Placed(generation + 1, futures, where, placed.moving)
 
     def changed(self, fn: Callable[..., Block], args: tuple[Any, ...]) -> "Loads":
         """Return the loads with fn(block, *args) for every block, where they are; this object ends."""
@@ -128,7 +131,9 @@ class Loads:
         futures = {}
         for i, address in placed.where.items():
             # Popped one by one, so that Dask frees each old load as soon as its new one is made.
-            futures[i] = self._submit("changed", address, i, changed, placed.futures.pop(i), fn, args)
+            futures[i] = self.cluster.submitted(
+                f"changed-{i}", address, changed, placed.futures.pop(i), fn, args
+            )
         new._placed = Placed(0, futures, dict(placed.where))
         return new
 
@@ -140,52 +145,36 @@ class Loads:
 
     def _place(self) -> None:
         hosts = self.cluster.awaited_hosts()
+        alive = {host.address for host in hosts}
         placed = self._placed
         where = place([recipe.n_bytes for recipe in self.recipes], placed.where, hosts)
-        futures = {}
+        futures: dict[int, Future[Any]] = {}
+        moving: dict[int, str] = {}
         for i, address in where.items():
-            if placed.where.get(i) == address:
+            source = placed.where.get(i)
+            if source == address:
                 futures[i] = placed.futures[i]
-            elif i in placed.futures:
-                futures[i] = self._submit("moved", address, i, moved, placed.futures[i])
+                moving |= {i: placed.moving[i]} if i in placed.moving else {}
+            elif source in alive:
+                futures[i] = self.cluster.submitted(f"moved-{i}", address, moved, placed.futures[i])
+                moving[i] = placed.where[i]
             else:
                 self.cluster.losses.repeated_loads += placed.generation > 0
-                futures[i] = self._submit("load", address, i, made, self.recipes[i])
-        self._placed = Placed(placed.generation, futures, where)
-
-    def _submit(self, kind: str, address: str, i: int, fn: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Submit under a new key: Dask adds up the failures of a key over the whole job."""
-        key = f"kmeans-{kind}-{i}-{uuid.uuid4().hex[:12]}"
-        return self.cluster.client.submit(fn, *args, key=key, workers=[address], allow_other_workers=False)
-
-    def _wait(self) -> None:
-        """Wait until every load is in memory; raise Lost when a worker goes, or the error of a load."""
-        while True:
-            for i, future in self._placed.futures.items():
-                _check(future, self._placed.where[i])
-            pending = [future for future in self._placed.futures.values() if future.status == "pending"]
-            if not pending:
-                return
-            try:
-                self.cluster.wait(pending, timeout=0.5)
-            except TimeoutError:
-                self._check_workers()
-
-    def _check_workers(self) -> None:
-        missing = set(self._placed.addresses) - {host.address for host in self.cluster.hosts()}
-        if missing:
-            raise Lost(missing)
+                futures[i] = self.cluster.submitted(f"load-{i}", address, made, self.recipes[i])
+        self._placed = Placed(placed.generation, futures, where, moving)
 
     def _open(self) -> None:
         keys: dict[str, list[str]] = {}
         for i in sorted(self._placed.where):
             keys.setdefault(self._placed.where[i], []).append(str(self._placed.futures[i].key))
         questions = [
-            Question(self.cluster.client, address, "kmeans_open", {"shard": self.shard, "keys": tuple(held)})
+            Question(
+                self.cluster.client.rpc, address, "kmeans_open", {"shard": self.shard, "keys": tuple(held)}
+            )
             for address, held in keys.items()
         ]
         n_blocks = sum(self.cluster.client.sync(answers, questions))
-        self._placed = replace(self._placed, n_blocks=n_blocks, is_open=True)
+        self._placed = replace(self._placed, moving={}, n_blocks=n_blocks, is_open=True)
 
     def _close_shards(self, addresses: list[str]) -> None:
         async def close() -> None:
@@ -196,14 +185,3 @@ class Loads:
             self.cluster.client.sync(close)
         except TimeoutError:
             logger.warning("a worker does not answer; its blocks are freed when it goes")
-
-
-def _check(future: Future[Any], address: str) -> None:
-    """Raise a load's error, or Lost if its worker is the cause."""
-    if future.status in ("cancelled", "lost"):
-        raise Lost({address})
-    if future.status == "error":
-        error = future.exception()
-        if isinstance(error, KilledWorker | FutureCancelledError):
-            raise Lost({address})
-        raise error

@@ -1,82 +1,105 @@
-"""Questions to workers: one message each, answered, refused, or lost with the worker."""
+"""Questions to workers: one message each, answered, refused, or lost with the worker.
+
+An answer is a pickled (True, value) or (False, error), so that an error of the work is never taken for one of the way.
+"""
 
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Client
 from distributed.comm.core import CommClosedError
+from distributed.core import ConnectionPool
+from distributed.protocol.pickle import loads
 
-from kmeans_dask.dask_shards import opened
 from kmeans_dask.errors import InfrastructureError
 
 _PING_SECONDS = 5.0
 _SILENT_SECONDS = 30.0
 _SCHEDULER_SECONDS = 30.0
-_COMM_ERRORS = (OSError, CommClosedError, asyncio.TimeoutError)
+COMM_ERRORS = (OSError, CommClosedError, asyncio.TimeoutError)
 
 
 class Lost(Exception):
     """Workers that could not be asked; silent: those the scheduler may still list."""
 
-    def __init__(self, addresses: set[str], *, silent: bool = False) -> None:
-        super().__init__(sorted(addresses))
+    def __init__(self, addresses: set[str], silent: set[str] | None = None) -> None:
+        super().__init__(addresses, silent or set())
         self.addresses = addresses
-        self.silent = silent
+        self.silent = silent or set()
+
+
+class ShardGone(Exception):
+    """The worker does not hold that shard: it is new, or its blocks were taken away."""
+
+
+def opened(answer: bytes) -> Any:
+    """Return the value of an answer, or raise its error."""
+    ok, value = loads(answer)
+    if not ok:
+        raise value
+    return value
+
+
+@dataclass(slots=True)
+class Pulse:
+    """A worker as its asker hears it."""
+
+    pool: ConnectionPool
+    address: str
+    heard: float = field(default_factory=time.monotonic)
+
+    async def check(self) -> None:
+        """Ping the worker; raise Lost if it is gone, or silent for 30 s. Its event loop answers while kernels run."""
+        try:
+            await asyncio.wait_for(self.pool(self.address).kmeans_ping(), _PING_SECONDS)
+        except TimeoutError:
+            if time.monotonic() - self.heard > _SILENT_SECONDS:
+                raise Lost({self.address}, {self.address}) from None
+        except COMM_ERRORS as error:
+            raise Lost({self.address}) from error
+        else:
+            self.heard = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """One message to one worker."""
 
-    client: Client
+    pool: ConnectionPool
     address: str
     op: str
     message: dict[str, Any]
 
     async def answer(self) -> Any:
         """Return the answer's value; raise its error, or Lost if the worker is gone or silent for 30 s."""
-        call = asyncio.ensure_future(getattr(self.client.rpc(self.address), self.op)(**self.message))
-        heard = time.monotonic()
+        call = asyncio.ensure_future(getattr(self.pool(self.address), self.op)(**self.message))
+        pulse = Pulse(self.pool, self.address)
         try:
-            while not call.done():
-                await asyncio.wait([call], timeout=_PING_SECONDS)
-                if call.done():
-                    break
-                if await self._pings():
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > _SILENT_SECONDS:
-                    raise Lost({self.address}, silent=True)
-            return opened(call.result())
-        except _COMM_ERRORS as error:
+            while not (await asyncio.wait([call], timeout=_PING_SECONDS))[0]:
+                await pulse.check()
+            answer = call.result()
+        except COMM_ERRORS as error:
             raise Lost({self.address}) from error
         finally:
             call.cancel()
-
-    async def _pings(self) -> bool:
-        """Whether the worker's event loop answers; it does while kernels run, which release the GIL."""
-        try:
-            await asyncio.wait_for(self.client.rpc(self.address).kmeans_ping(), _PING_SECONDS)
-        except TimeoutError:
-            return False
-        return True
+        return opened(answer)
 
 
 async def answers(questions: Sequence[Question]) -> list[Any]:
     """Return all values; raise an error, or Lost with every lost worker once all others have answered."""
     found = await asyncio.gather(*(question.answer() for question in questions), return_exceptions=True)
-    lost: set[str] = set()
-    silent = False
-    for value in found:
-        if isinstance(value, Lost):
-            lost |= value.addresses
-            silent = silent or value.silent
-        elif isinstance(value, BaseException):
-            raise value
+    errors = [value for value in found if isinstance(value, BaseException)]
+    lost = [error for error in errors if isinstance(error, Lost)]
+    for error in errors:
+        if not isinstance(error, Lost | ShardGone):
+            raise error
     if lost:
-        raise Lost(lost, silent=silent)
+        raise Lost(set().union(*(e.addresses for e in lost)), set().union(*(e.silent for e in lost)))
+    for error in errors:
+        raise error
     return found
 
 
@@ -85,7 +108,7 @@ async def listed_workers(client: Client) -> dict[str, Any]:
     try:
         scheduler: Any = client.scheduler
         identity = await asyncio.wait_for(scheduler.identity(n_workers=-1), _SCHEDULER_SECONDS)
-    except _COMM_ERRORS as error:
+    except COMM_ERRORS as error:
         raise InfrastructureError(
             f"the Dask scheduler does not answer ({error!r}). Check it and run again."
         ) from error

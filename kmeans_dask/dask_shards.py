@@ -14,14 +14,11 @@ from distributed import Worker, WorkerPlugin
 from distributed.protocol.pickle import dumps, loads
 
 from kmeans_dask.blocks import Run
+from kmeans_dask.dask_messages import Question, ShardGone, answers
 from kmeans_dask.local_blocks import LocalBlocks, overlapping
 
 PLUGIN = "kmeans-dask-shards"
 _CALLERS = 64
-
-
-class ShardGone(Exception):
-    """The worker does not hold that shard: it is new, or its blocks were taken away."""
 
 
 class Shards(WorkerPlugin):
@@ -88,17 +85,21 @@ class Shards(WorkerPlugin):
         return await self._answer(lambda: self._pieces(shard, call, loads(run)))
 
     async def runs(self, shard: str, call: bytes, run: bytes, peers: tuple[str, ...]) -> bytes:
-        """Write one run from this shard's pieces and those of its peers."""
+        """Write one run from this shard's pieces and those of its peers; a peer that is lost is named to the caller."""
+        message = {"shard": shard, "call": call, "run": run}
         async with self.writers:
-            answers = [
-                await self.worker.rpc(peer).kmeans_pieces(shard=shard, call=call, run=run) for peer in peers
-            ]
+            try:
+                theirs = await answers(
+                    [Question(self.worker.rpc, a, "kmeans_pieces", message) for a in peers]
+                )
+            except Exception as error:  # handed to the client, which raises it
+                return bytes(dumps((False, error)))
 
             def write() -> Any:
                 _, write_run, args = loads(call)
                 pieces = self._pieces(shard, call, loads(run))
-                for answer in answers:
-                    pieces += opened(answer)
+                for some in theirs:
+                    pieces += some
                 return write_run(loads(run), [piece for _, piece in sorted(pieces, key=_by_row)], *args)
 
             return await self._answer(write)
@@ -137,11 +138,3 @@ class Shards(WorkerPlugin):
 
 def _by_row(piece: tuple[int, Any]) -> int:
     return piece[0]
-
-
-def opened(answer: bytes) -> Any:
-    """Return the value of an answer, or raise its error."""
-    ok, value = loads(answer)
-    if not ok:
-        raise value
-    return value

@@ -1,0 +1,253 @@
+"""The same contract on both engines: what the algorithm gets never depends on who runs it, or on the blocks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmeans_dask import kmeans, packing, seeding
+from kmeans_dask.blocks import Blocks
+from kmeans_dask.dask_blocks import DaskBlocks
+from kmeans_dask.dask_cluster import Cluster
+from kmeans_dask.dask_shards import PLUGIN
+from kmeans_dask.errors import DataError
+from kmeans_dask.lloyd import Fit, Identity, Limits, evaluated, lloyd
+from kmeans_dask.local_blocks import LocalBlocks
+from kmeans_dask.restarts import Settings, concurrently, fit_of, restarts_of
+from pipeline.cluster import connected
+from pipeline.config import DaskConfig
+from tests import engine_data
+from tests.engine_data import Range, Table, cut, packed, recipes
+
+ENGINES = ("local", "dask")
+TABLE = Table(seed=1, n_rows=3000)
+Maker = Callable[..., Blocks]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two worker processes of one thread."""
+    with connected(DaskConfig(workers=2)) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, cluster: Cluster) -> Maker:
+    """Return a function that makes blocks on one engine."""
+    return partial(made, request.param, cluster)
+
+
+def made(engine: str, cluster: Cluster, table: Table = TABLE, block_rows: int = 300) -> Blocks:
+    cuts = cut(table.n_rows, block_rows)
+    if engine == "local":
+        return LocalBlocks(packed(table, cuts), n_threads=2)
+    return DaskBlocks(cluster, recipes(table, cuts, blocks_per_load=2))
+
+
+def whole(table: Table) -> LocalBlocks:
+    """Return the table as one block on one thread: what every other grouping must equal."""
+    return LocalBlocks(packed(table, [0, table.n_rows]), n_threads=1)
+
+
+def same_fit(a: Fit, b: Fit) -> bool:
+    """Whether two fits agree in every bit, times excepted."""
+    history = [[(p.iteration, p.inertia, p.distortion, p.changed) for p in fit.history] for fit in (a, b)]
+    values = [(fit.centroids.tobytes(), fit.sizes, fit.inertia, fit.n_iter, fit.stop) for fit in (a, b)]
+    return history[0] == history[1] and values[0] == values[1]
+
+
+def test_map_reduce_covers_every_row_once(engine: Maker) -> None:
+    """map_reduce combines fn over all blocks, each row exactly once, whatever the size of the blocks."""
+    for block_rows in (37, 128, 1000, 5000):
+        with closing(engine(block_rows=block_rows)) as blocks:
+            assert blocks.map_reduce(engine_data.count_of, combine=int.__add__) == TABLE.n_rows
+            row_ids = blocks.map_reduce(engine_data.ids_of, combine=list.__add__)
+            assert sorted(row_ids) == list(range(TABLE.n_rows))
+            assert blocks.n_blocks == len(cut(TABLE.n_rows, block_rows)) - 1
+
+
+def test_errors_of_fn_reach_the_caller(engine: Maker) -> None:
+    """An error of fn is raised where map_reduce was called, with its own type and text; the blocks stay usable."""
+    with closing(engine()) as blocks:
+        with pytest.raises(LookupError, match="row 1234 is refused"):
+            blocks.map_reduce(engine_data.refusing, 1234, combine=int.__add__)
+        assert blocks.map_reduce(engine_data.refusing, -1, combine=int.__add__) == 0
+
+
+def test_os_errors_of_fn_are_no_lost_worker(engine: Maker) -> None:
+    """A full disk under fn is that error, not a worker that is gone."""
+    with closing(engine()) as blocks:
+        with pytest.raises(OSError, match="No space left"):
+            blocks.map_reduce(engine_data.without_space, combine=int.__add__)
+        assert getattr(blocks, "losses", None) is None or blocks.losses.since_pass == 0  # type: ignore[attr-defined]
+
+
+def test_summary_is_that_of_the_rows(engine: Maker) -> None:
+    """Counts, extremes and the heaviest weight are those of the rows, under nulls="drop" of the kept ones."""
+    table = Table(seed=4, n_rows=1000, dtype="float64", nulls="drop")
+    rows, weights = np.stack(table.columns(), axis=1), table.weights()
+    kept = ~np.isnan(rows).any(axis=1)
+    stored = rows[kept] - table.preparation().shift
+    with closing(engine(table, 90)) as blocks:
+        assert (blocks.n_features, blocks.dtype) == (3, np.float64)
+        assert blocks.summary.n_samples == kept.sum()
+        assert blocks.summary.n_weighted == np.count_nonzero(weights[kept])
+        assert blocks.summary.highest_weight == weights[kept].max()
+        np.testing.assert_array_equal(blocks.summary.lowest, stored.min(axis=0))
+        np.testing.assert_array_equal(blocks.summary.highest, stored.max(axis=0))
+
+
+def test_map_blocks_changes_every_block(engine: Maker) -> None:
+    """map_blocks replaces each block by fn of it, twice in a row too."""
+    with closing(engine()) as blocks:
+        before = blocks.summary
+        with closing(
+            blocks.map_blocks(engine_data.scaled, 2.0).map_blocks(engine_data.scaled, 4.0)
+        ) as changed:
+            np.testing.assert_array_equal(changed.summary.highest, before.highest * 8)
+            assert sorted(changed.map_reduce(engine_data.ids_of, combine=list.__add__)) == list(range(3000))
+
+
+def test_map_runs_gives_each_run_its_rows_in_order(engine: Maker) -> None:
+    """A run gets the pieces of its rows in their order, within one block, across blocks and across workers."""
+    runs = [Range(0, 1), Range(100, 50), Range(250, 1000), Range(0, 3000), Range(2999, 1), Range(1400, 300)]
+    with closing(engine(block_rows=130)) as blocks:
+        found = blocks.map_runs(engine_data.rows_between, engine_data.gathered, runs, "name")
+        assert found == [
+            ("name", run.first_row, list(range(run.first_row, run.first_row + run.n_rows))) for run in runs
+        ]
+        assert blocks.map_runs(engine_data.rows_between, engine_data.gathered, [], "name") == []
+
+
+@pytest.mark.parametrize("method", seeding.METHODS)
+def test_seeds_do_not_depend_on_blocks(engine: Maker, method: str) -> None:
+    """Every way of seeding finds the same rows on either engine, with weights and dropped rows."""
+    table = Table(seed=2, n_rows=2000, nulls="drop")
+    with whole(table) as one, closing(engine(table, 111)) as blocks:
+        expected = seeding.seeds(one, 7, 42, method)
+        assert seeding.seeds(blocks, 7, 42, method).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_lloyd_does_not_depend_on_blocks(engine: Maker, dtype: str, weighted: bool) -> None:
+    """Centroids, inertia, sizes and the whole history have the same bits on either engine."""
+    table = Table(seed=3, n_rows=1500, dtype=dtype, weighted=weighted)
+    with whole(table) as one, closing(engine(table, 200)) as blocks:
+        start = seeding.random_rows(one, 9, 5)
+        expected = lloyd(one, start, Limits(), Identity())
+        assert same_fit(lloyd(blocks, start, Limits(), Identity()), expected)
+        assert evaluated(blocks, expected.centroids) == evaluated(one, expected.centroids)
+
+
+def test_empty_clusters_are_refilled_alike(engine: Maker) -> None:
+    """Starts far from every row leave clusters empty, which take the same farthest rows on either engine."""
+    start = np.concatenate((np.zeros((1, 3)), 1000.0 + np.arange(12.0).reshape(4, 3)))
+    with whole(TABLE) as one, closing(engine(block_rows=170)) as blocks:
+        expected = lloyd(one, start, Limits(), Identity())
+        assert min(expected.sizes) > 0
+        assert same_fit(lloyd(blocks, start, Limits(), Identity()), expected)
+
+
+def test_moments_do_not_depend_on_blocks(engine: Maker) -> None:
+    """Means and variances over values that are not null have the same bits on either engine."""
+    table = Table(seed=6, n_rows=1200, nulls="mean", dtype="float64")
+    with whole(table) as one, closing(engine(table, 77)) as blocks:
+        for found, expected in zip(packing.moments(blocks), packing.moments(one), strict=True):
+            assert found.tobytes() == expected.tobytes()
+
+
+def test_restarts_share_the_blocks(engine: Maker) -> None:
+    """Restarts that run at once over the same blocks give what each gives alone."""
+    choices = Settings(6, n_init=5, seed=3, tol=0.0)
+    with whole(TABLE) as one, closing(engine()) as blocks:
+        alone = concurrently(lambda progress: None, 1)(fit_of(one, choices), restarts_of(choices))
+        together = concurrently(lambda progress: None, 5)(fit_of(blocks, choices), restarts_of(choices))
+    assert len(together) == 5
+    assert all(same_fit(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_the_python_api_takes_blocks(engine: Maker) -> None:
+    """kmeans() on blocks of either engine gives the model of the same rows."""
+    with whole(TABLE) as one, closing(engine()) as blocks:
+        expected = kmeans(one, 4, n_init=2, seed=9, preparation=TABLE.preparation())
+        found = kmeans(blocks, 4, n_init=2, seed=9, preparation=TABLE.preparation())
+    assert found.centroids.tobytes() == expected.centroids.tobytes()
+    assert found.inertia == expected.inertia
+
+
+def test_a_load_that_fails_names_its_cause(cluster: Cluster) -> None:
+    """Bad data found by a worker while it loads is raised here as what it is, not as a lost worker."""
+    bad = Table(seed=1, n_rows=100, nulls="infinite")
+    with pytest.raises(DataError, match="infinite"):
+        DaskBlocks(cluster, recipes(bad, [0, 50, 100], blocks_per_load=1))
+
+
+@given(seed=st.integers(0, 2**20), n_rows=st.integers(8, 700), cuts=st.lists(st.integers(1, 699), max_size=6))
+@settings(max_examples=12)
+def test_any_rows_in_any_blocks(cluster: Cluster, seed: int, n_rows: int, cuts: list[int]) -> None:
+    """A fit of any rows cut anywhere equals that of one block, in process and on the workers."""
+    table = Table(seed, n_rows, n_features=2, nulls="drop")
+    inner = sorted({c for c in cuts if c < n_rows})
+    edges = [0, *inner, n_rows]
+    choices = Settings(3, n_init=1, seed=seed, tol=0.0)
+
+    def fitted(blocks: Blocks) -> Fit:
+        with closing(blocks):
+            return concurrently(lambda progress: None, 1)(fit_of(blocks, choices), restarts_of(choices))[0]
+
+    expected = fitted(whole(table))
+    assert same_fit(fitted(LocalBlocks(packed(table, edges), n_threads=3)), expected)
+    assert same_fit(fitted(DaskBlocks(cluster, recipes(table, edges, blocks_per_load=1))), expected)
+
+
+def test_one_message_per_worker_and_pass(cluster: Cluster) -> None:
+    """A pass sends one message to each worker, be it over 2 blocks or over 60."""
+    client = cluster.client
+    for block_rows in (1500, 50):
+        with closing(DaskBlocks(cluster, recipes(TABLE, cut(3000, block_rows), 1))) as blocks:
+            client.run(count_messages)
+            for _ in range(5):
+                blocks.map_reduce(engine_data.count_of, combine=int.__add__)
+            assert list(client.run(counted_messages).values()) == [5, 5]
+
+
+def test_closed_blocks_leave_the_workers(cluster: Cluster) -> None:
+    """Closing frees the rows on every worker, and the shards that served them."""
+    with closing(DaskBlocks(cluster, recipes(TABLE, cut(3000, 100), 1))):
+        assert sum(n for n, _ in cluster.client.run(held).values()) >= 30
+    cluster.client.sync(nothing_held, cluster)
+
+
+async def nothing_held(cluster: Cluster) -> None:
+    """Wait until no worker holds anything; the test's time limit ends a wait in vain."""
+    while any(found != (0, 0) for found in (await cluster.client.run(held)).values()):
+        pass
+
+
+def held(dask_worker: Any) -> tuple[int, int]:
+    """Return how many results and shards a worker holds."""
+    return len(dask_worker.data), len(dask_worker.plugins[PLUGIN].shards)
+
+
+def count_messages(dask_worker: Any) -> None:
+    """Count what a worker is asked from now on."""
+    dask_worker.kmeans_messages = 0
+    answer = dask_worker.plugins[PLUGIN].map
+
+    async def counting(**message: Any) -> bytes:
+        dask_worker.kmeans_messages += 1
+        return bytes(await answer(**message))
+
+    dask_worker.handlers["kmeans_map"] = counting
+
+
+def counted_messages(dask_worker: Any) -> int:
+    """Return the count, and stop counting."""
+    dask_worker.handlers["kmeans_map"] = dask_worker.plugins[PLUGIN].map
+    return int(dask_worker.kmeans_messages)
