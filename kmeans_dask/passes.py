@@ -57,7 +57,7 @@ def exponents(summary: Summary, centroids: Floats) -> Exponents:
     """Return exponents for a pass with these centroids, (k, d)."""
     magnitudes, heaviest = summary.magnitudes(), summary.highest_weight
     columns = [sums.exponent(float(m) * heaviest) for m in magnitudes]
-    reach = magnitudes + np.abs(centroids).max(axis=0)
+    reach = np.maximum(summary.highest - centroids.min(axis=0), centroids.max(axis=0) - summary.lowest)
     farthest = float(np.cumsum(reach * reach)[-1]) * (1 + 2.0**-20)
     return Exponents(np.array(columns), sums.exponent(heaviest), sums.exponent(farthest * heaviest))
 
