@@ -72,10 +72,11 @@ def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
     k, d = centroids.shape
     k4 = padded(k)
     negative = np.zeros((k4, padded(d)), dtype)
-    negative[:k, :d] = -2.0 * centroids
     squares = np.full(k4, np.inf, dtype)
     sq_norms = np.einsum("jf,jf->j", centroids, centroids)  # only the scan's, whose rounding does not count
-    squares[:k] = sq_norms
+    with np.errstate(over="ignore"):  # a given centroid beyond float32 leaves every row to `kernels.settle`
+        negative[:k, :d] = -2.0 * centroids
+        squares[:k] = sq_norms
     info = np.finfo(dtype)
     radius = float(np.sqrt(sq_norms.max())) * (1 + 1e-9)
     unit = float(info.eps) / 2 + 2.0**-52  # |c|^2 above and the canonical distance round to float64 too

@@ -28,7 +28,7 @@ def exponent(bound: float) -> int:
             f"sums of weight * value and weight * squared distance must be finite; a bound of theirs is {bound}. "
             "Scale the weights or the values down."
         )
-    return max(math.frexp(bound)[1], _MIN_EXPONENT)
+    return max(math.frexp(bound)[1], _MIN_EXPONENT) if bound else _MIN_EXPONENT
 
 
 def scale(exponent: int) -> float:
