@@ -25,7 +25,7 @@ LINUX = pytest.mark.skipif(
 
 def long_job(folder: Path) -> Path:
     """Write a job whose restarts take longer than any test waits, on two workers."""
-    job = write_job(folder, n_rows=60_000, n_features=8, noise=8.0, n_clusters=60, n_init=40, tol=0)
+    job = write_job(folder, n_rows=60_000, n_features=8, noise=8.0, n_clusters=60, n_init=1000, tol=0)
     job.write_text(job.read_text() + "\n[dask]\nworkers = 2\n")
     return job
 
@@ -88,6 +88,29 @@ def test_a_signal_at_a_random_moment_leaves_no_process(
     assert process.returncode in expected, log.read_text()
     assert "Traceback" not in log.read_text()
     assert visible_run(tmp_path / "out") is None
+
+
+@LINUX
+@pytest.mark.fault
+@pytest.mark.parametrize("moment", range(10))
+def test_a_signal_around_the_commit_shows_a_whole_run_or_none(tmp_path: Path, moment: int) -> None:
+    """A signal while labels, model, manifest and pointer are written leaves what readers see whole."""
+    chance = random.Random(f"commit-{moment}")
+    sent = chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+    log = tmp_path / "log"
+    job = write_job(tmp_path, n_rows=60_000, n_init=1)
+    process = started("run", job, "--no-prefect", env=environment("commit", tmp_path), log=log)
+    try:
+        assert until(lambda: "restart 0 iteration 1:" in log.read_text(), 60), log.read_text()
+        time.sleep(chance.uniform(0.0, 0.3))
+        process.send_signal(sent)
+        returncode = process.wait(GONE_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+    assert returncode in {0, -sent, 128 + sent}, log.read_text()
+    if visible_run(tmp_path / "out") is None:
+        assert returncode != 0
 
 
 @LINUX
