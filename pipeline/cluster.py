@@ -60,7 +60,7 @@ def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
             memory_limit=settings.memory_limit,
             local_directory=scratch,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port: /metrics and /health, and no clash of two jobs
             preload=["pipeline.processes"],
             silence_logs=logging.ERROR,
         )
