@@ -1,5 +1,10 @@
 """The Prefect flow: the job's sections as parameters, its steps and restarts as task runs."""
 
+# ruff: noqa: E402 - loaded by its path, it must look at the packages' names before it imports them
+from kmeans_dask.siblings import check_siblings
+
+check_siblings()
+
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -2,18 +2,15 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.server import embedded
-from tests.jobs import command, started, visible_run, write_job
+from tests.jobs import command, visible_run, write_job
 from tests.prefect_server import PrefectServer
 
 N_INIT = 4
@@ -159,53 +156,54 @@ def test_bad_input_is_a_failed_flow_run_and_exit_code_2(
     assert any("601" in run["state"]["message"] for run in failed)
 
 
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[tuple[PrefectServer, int]]:
-    """A server to be killed, and its process id."""
-    home = tmp_path / "home"
-    with embedded(home) as url:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        (pid,) = [
-            int(child)
-            for child in children
-            if url.split(":")[2].removesuffix("/api") in arguments_of(int(child))
-        ]
-        yield PrefectServer(url, home), pid
-
-
-def arguments_of(pid: int) -> list[str]:
-    """Return the command line of a process."""
-    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-
-
-@pytest.mark.fault
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP], ids=lambda sent: sent.name)
-def test_an_api_that_vanishes_in_mid_run_does_not_lose_the_result(
-    own_server: tuple[PrefectServer, int], tmp_path: Path, sent: signal.Signals
+@pytest.mark.slow
+def test_a_run_of_the_deployment_commits(
+    prefect_server: PrefectServer, deployment: Any, tmp_path: Path
 ) -> None:
-    """The server is killed, or falls silent, between two iterations: the job commits once, warns, and exits 0."""
-    server, pid = own_server
-    job = write_job(tmp_path, n_rows=60_000, n_features=8, noise=8.0, n_clusters=40, n_init=6, tol=0)
-    log = tmp_path / "log"
-    process = started("run", job, env=server.environment, log=log)
-    try:
-        wait_for(log, "restart 0 iteration 3:", process)
-        os.kill(pid, sent)
-        assert visible_run(tmp_path / "out") is None
-        assert process.wait(timeout=120) == 0, log.read_text()
-    finally:
-        process.kill()
-        process.wait()
-        os.kill(pid, signal.SIGKILL)
+    """A run created by the API, with dotted changes in `set`, runs in a process of Prefect's own and commits."""
+    write_job(tmp_path)
+    parameters = {
+        "source": {"path": str(tmp_path / "data.parquet")},
+        "kmeans": {"n_clusters": 3, "n_init": 2},
+        "output": {"path": str(tmp_path / "out")},
+        "set": ["kmeans.n_clusters=4", "prepare.scale=standard"],
+    }
+    created = prefect_server.ask(
+        f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters}
+    )
+    environment = {**prefect_server.environment, "PREFECT__FLOW_RUN_ID": created["id"]}
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect.engine"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     run_id = visible_run(tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out" / "runs").iterdir()] == [run_id]
-    assert "the run is committed, but the Prefect API could not be told" in log.read_text()
+    assert run_id is not None, done.stderr
+    manifest = json.loads((tmp_path / "out" / "runs" / run_id / "manifest.json").read_text())
+    assert manifest["job"]["kmeans"]["n_clusters"] == 4
+    assert run_id in prefect_server.ask(f"/flow_runs/{created['id']}")["name"]
 
 
-def wait_for(log: Path, text: str, process: "subprocess.Popen[bytes]") -> None:
-    """Return once a process has written a text; fail when it ended before."""
-    deadline = time.monotonic() + 90
-    while text not in log.read_text(errors="replace"):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
+def test_a_foreign_package_of_our_name_is_named(tmp_path: Path) -> None:
+    """Loaded by its path where another `pipeline` comes first, the flow's file names both paths."""
+    foreign = tmp_path / "pipeline" / "__init__.py"
+    foreign.parent.mkdir()
+    foreign.touch()
+    root = Path(__file__).parents[1]
+    program = [sys.executable, "-P", "-c", "import runpy; runpy.run_path('flows/flow.py')"]
+    done = subprocess.run(
+        program,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "ConfigError" in last
+    assert str(foreign) in last
+    assert str(root / "pipeline") in last
