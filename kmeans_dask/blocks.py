@@ -41,7 +41,7 @@ class Block:
     kept: Offsets | None = None
     listed: Offsets | None = None
     weights: Floats = field(default_factory=lambda: NO_WEIGHTS)
-    cache: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
 
     def row_ids(self) -> npt.NDArray[np.int64]:
         """Return the row id of each packed row, (n_rows,)."""

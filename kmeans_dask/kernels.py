@@ -4,6 +4,7 @@ Tiles are (n_tiles, d4, 128), feature-major: the vector lanes are rows, d4 is th
 Rows from n_rows on are padding: never counted, summed or returned. `centroids` are (k, d) float64.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -317,3 +318,231 @@ def finish_column(tiles, n_rows, feature, finishing, out):  # type: ignore[no-un
             if np.isnan(x):
                 x = fill
             out[t, feature, r] = (x - center) * inverse
+
+
+@compiled(fastmath={"contract"})
+def add_squares(tile, squares):  # type: ignore[no-untyped-def]
+    """Write each row's squared norm, (128,), up to rounding; tile (d4 * 128,)."""
+    for r in range(TILE):
+        squares[r] = 0
+    for f in range(tile.shape[0] // TILE):
+        x = tile[f * TILE : (f + 1) * TILE]
+        for r in range(TILE):
+            squares[r] += x[r] * x[r]
+
+
+@compiled()
+def count_open(thresholds, labels, slack):  # type: ignore[no-untyped-def]
+    """Return how many rows of a tile must be scanned: those whose centroids may have moved past their slack."""
+    count = 0
+    for r in range(labels.shape[0]):
+        count += thresholds[labels[r]] >= slack[r]
+    return count
+
+
+@compiled()
+def judge_tile(work, squares, error, thresholds, labels, slack):  # type: ignore[no-untyped-def]
+    """Turn a scanned tile's scores into labels and slack, (128,) each; return how many rows are left to settle.
+
+    A row's slack is by how much its nearest centroid is nearer than any other, less all rounding, plus the threshold
+    of its label; -inf where the two best are too close to call.
+    """
+    number = work.dtype.type
+    margin, twice, farthest, none = number(2.0**-20), number(2.0 * error), number(2.0**62), number(-np.inf)
+    zero = number(0)
+    open_rows = 0
+    for r in range(TILE):
+        best, second = work[_BEST + r], work[_SECOND + r]
+        near, far = best + squares[r] + twice, second + squares[r] - twice
+        near = np.sqrt(near if near > zero else zero)
+        far = np.sqrt(far if far > zero else zero)
+        far = far if far < farthest else farthest
+        clear = second - best > twice
+        gap = (far - near) - (far + near) * margin
+        work[r] = gap if clear else none
+        open_rows += 0 if clear else 1
+    for r in range(TILE):
+        labels[r] = np.int32(work[_LABEL + r])
+    for r in range(TILE):
+        threshold = thresholds[labels[r]]
+        bound = np.float32(work[r]) + threshold
+        slack[r] = bound - (abs(bound) + threshold) * np.float32(2.0**-21)
+    return open_rows
+
+
+@compiled()
+def settle_rows(tiles, centroids, origin, labels, slack):  # type: ignore[no-untyped-def]
+    """Decide the rows of a judged tile that were too close to call; origin: their places in the block."""
+    for r in range(origin.shape[0]):
+        if slack[r] == -np.inf:
+            at = origin[r]
+            labels[r] = settle(tiles[at // TILE], at % TILE, centroids, labels[r])
+
+
+@compiled()
+def move_row(block, factors, totals, at, old, new):  # type: ignore[no-untyped-def]
+    """Take one row from a cluster's sums to another's."""
+    tiles, weights = block[0], block[3]
+    high, low, rows, weight_high, weight_low = totals
+    weighted = weights.shape[0] > 0
+    t, r = at // TILE, at % TILE
+    for f in range(high.shape[0]):
+        x = np.float64(tiles[t, f, r])
+        if weighted:
+            x = weights[at] * x
+        y = x * factors[f]
+        h = np.int64(y)
+        rest = np.int64((y - np.float64(h)) * 4294967296.0)
+        high[f, old] -= h
+        high[f, new] += h
+        low[f, old] -= rest
+        low[f, new] += rest
+    rows[old] -= 1
+    rows[new] += 1
+    if weighted:
+        y = weights[at] * factors[high.shape[0]]
+        h = np.int64(y)
+        rest = np.int64((y - np.float64(h)) * 4294967296.0)
+        weight_high[old] -= h
+        weight_high[new] += h
+        weight_low[old] -= rest
+        weight_low[new] += rest
+
+
+@compiled()
+def judge(block, scan, centroids, thresholds, tile, origin, found):  # type: ignore[no-untyped-def]
+    """Scan one tile, of the block or gathered, and write its rows' labels and slack to found = (labels, slack)."""
+    tiles, norms = block[0], block[2]
+    negative, squares_of_centroids, radius, unit, floor = scan
+    work, squares = np.empty(WORK, tiles.dtype), np.empty(TILE, tiles.dtype)
+    scan_tile(tile, negative, squares_of_centroids, work)
+    add_squares(tile, squares)
+    norm = 0.0
+    for r in range(origin.shape[0]):
+        norm = max(norm, norms[origin[r] // TILE])
+    reach = norm + radius
+    error = (negative.shape[1] + 8) * unit * reach * reach + floor
+    if judge_tile(work, squares, error * (1 + 2.0**-10), thresholds, found[0], found[1]):
+        settle_rows(tiles, centroids, origin, found[0], found[1])
+
+
+@compiled()
+def keep_rows(block, step, state, totals, found, origin):  # type: ignore[no-untyped-def]
+    """Note scanned rows' labels and slack, and move those whose label changed; return how many did."""
+    _, factors, fresh = step
+    labels, slack = state
+    changed = 0
+    for r in range(origin.shape[0]):
+        at, label = origin[r], found[0][r]
+        slack[at] = found[1][r]
+        if labels[at] != label:
+            if not fresh:
+                move_row(block, factors, totals, at, labels[at], label)
+            labels[at] = label
+            changed += 1
+    return changed
+
+
+@compiled()
+def relabel_rows(block, scan, centroids, step, state, totals):  # type: ignore[no-untyped-def]
+    """Bring labels, slack and totals from the last pass to these centroids; return how many labels changed.
+
+    block = (tiles, n_rows, norms, weights): in. step = (thresholds (k,) float32, factors, fresh): in.
+    state = (labels (n_rows,) int32, slack (n_rows,) float32): in and out; totals: in and out, but not when fresh.
+    A row is scanned when the movement of its centroid plus the largest of the others' since its last scan reaches
+    its slack. Rows to scan are gathered into a tile of their own, or their tile is scanned whole when most are.
+    """
+    tiles, n_rows = block[0], block[1]
+    thresholds, _, fresh = step
+    labels, slack = state
+    found = (np.empty(TILE, np.int32), np.empty(TILE, np.float32))
+    lanes = np.arange(TILE)
+    gathered, origin = np.zeros((tiles.shape[1], TILE), tiles.dtype), np.empty(TILE, np.int64)
+    scan_cost = scan[0].shape[0] * tiles.shape[1] * 0.025
+    whole_from = TILE * scan_cost / (scan_cost + 4.0 * tiles.shape[1])
+    filled = changed = 0
+    for t in range(tiles.shape[0]):
+        first = t * TILE
+        stop = min(first + TILE, n_rows)
+        count = stop - first if fresh else count_open(thresholds, labels[first:stop], slack[first:stop])
+        if count == 0:
+            continue
+        if fresh or count > whole_from:
+            rows = lanes[: stop - first] + first
+            judge(block, scan, centroids, thresholds, tiles[t].reshape(-1), rows, found)
+            changed += keep_rows(block, step, state, totals, found, rows)
+            continue
+        for at in range(first, stop):
+            if thresholds[labels[at]] >= slack[at]:
+                for f in range(tiles.shape[1]):
+                    gathered[f, filled] = tiles[t, f, at - first]
+                origin[filled] = at
+                filled += 1
+                if filled == TILE:
+                    judge(block, scan, centroids, thresholds, gathered.reshape(-1), origin, found)
+                    changed += keep_rows(block, step, state, totals, found, origin)
+                    filled = 0
+    if filled:
+        judge(block, scan, centroids, thresholds, gathered.reshape(-1), origin[:filled], found)
+        changed += keep_rows(block, step, state, totals, found, origin[:filled])
+    return changed
+
+
+@compiled()
+def means_of(high, low, rows, units, centroids):  # type: ignore[no-untyped-def]
+    """Write the correctly rounded means, (k, d); high, low (d, k) with 0 <= low < 2**32; units (d,) exponents of low.
+
+    Long division in digits of 32 bits: three of the sum, then three more of the quotient's fraction.
+    """
+    digits = np.empty(6, np.uint64)
+    for f in range(high.shape[0]):
+        for j in range(rows.shape[0]):
+            n = np.uint64(rows[j])
+            if n == 0:
+                continue
+            centroids[j, f] = quotient(high[f, j], low[f, j], n, units[f], digits)
+
+
+@compiled()
+def quotient(high, low, n, unit, digits):  # type: ignore[no-untyped-def]
+    """Return (high * 2**32 + low) * 2**unit / n, correctly rounded, for 0 < n < 2**31."""
+    negative = high < 0
+    if negative:
+        high = -high - (1 if low else 0)
+        low = (np.int64(4294967296) - low) if low else np.int64(0)
+    top = np.uint64(high)
+    digits[0], digits[1], digits[2] = top >> np.uint64(32), top & np.uint64(0xFFFFFFFF), np.uint64(low)
+    digits[3] = digits[4] = digits[5] = np.uint64(0)
+    rest = np.uint64(0)
+    for i in range(6):
+        value = (rest << np.uint64(32)) | digits[i]
+        digits[i] = value // n
+        rest = value - digits[i] * n
+    lead = 0
+    while lead < 6 and digits[lead] == 0:
+        lead += 1
+    if lead == 6:
+        return 0.0
+    mantissa = digits[lead]
+    used = lead
+    sticky = rest != 0
+    for i in range(lead + 1, 6):
+        if mantissa < np.uint64(4294967296):
+            mantissa = (mantissa << np.uint64(32)) | digits[i]
+            used = i
+        elif i > used + 1 and digits[i] != 0:
+            sticky = True
+    # Two digits hold 33 to 64 bits: take bits of the next one until the top bit is set, so that rounding sees them.
+    power = unit + 32 * (2 - used)
+    if used < 5:
+        extra = digits[used + 1]
+        left = np.uint64(0)
+        while mantissa < np.uint64(0x8000000000000000) and left < 32:
+            left += np.uint64(1)
+            mantissa = (mantissa << np.uint64(1)) | ((extra >> (np.uint64(32) - left)) & np.uint64(1))
+        power -= np.int64(left)
+        sticky = sticky or (extra & ((np.uint64(1) << (np.uint64(32) - left)) - np.uint64(1))) != 0
+    if sticky:
+        mantissa |= np.uint64(1)
+    result = math.ldexp(np.float64(mantissa), power)
+    return -result if negative else result

@@ -4,18 +4,21 @@ S. Lloyd, Least squares quantization in PCM, 1982. Empty clusters take the rows 
 scikit-learn does; every sum is exact, so the result does not depend on blocks, threads or workers.
 """
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from kmeans_dask import passes, sums
-from kmeans_dask.blocks import Blocks, Floats
+from kmeans_dask import kernels, passes, sums
+from kmeans_dask.blocks import Blocks, Floats, Summary
 from kmeans_dask.packing import moments
-from kmeans_dask.passes import Candidate, Exponents, Partials
+from kmeans_dask.passes import Candidate, Exponents, Partials, Step
+
+_CANCELLED = 2.0**-24
 
 Stop = Literal["converged", "tol", "max_iter", "max_seconds", "stopped"]
 
@@ -86,32 +89,79 @@ def lloyd(
 ) -> Fit:
     """Run from the start centroids, (k, d) float64 in the prepared space, until a limit or no label changes."""
     last = time.monotonic()
-    before: Floats | None = None
-    centroids, history = start, list[Progress]()
+    history = list[Progress]()
     stop: Stop | None = None
+    path = Track(identity.run, start)
+    squares = math.inf
     while stop is None:
-        scales = passes.exponents(blocks.summary, centroids)
-        partials = _pass(blocks, identity.run, before, centroids, scales)
+        step = path.step(blocks.summary, exact=not history)
+        partials = _pass(blocks, step)
+        explained = _explained(partials, step)
+        inertia = squares - explained
+        if not inertia > squares * _CANCELLED:
+            # The first pass, or one whose difference has lost too many digits: inertia by the distances themselves.
+            partials = partials if step.exact else _pass(blocks, path.step(blocks.summary, exact=True))
+            inertia = inertia_of(partials, step.scales)
+            squares = inertia + explained
         now = time.monotonic()
-        history.append(_progress(identity, len(history) + 1, partials, scales, now - last))
+        distortion = inertia / total_weight(partials, step.scales)
+        history.append(
+            Progress(
+                identity.restart,
+                identity.seed,
+                len(history) + 1,
+                inertia,
+                distortion,
+                partials.changed,
+                now - last,
+            )
+        )
         last = now
         wants_stop = hook(history[-1])
-        new = updated(blocks, centroids, partials, scales)
+        new = updated(blocks, step.centroids, partials, step.scales)
         # A refilled cluster moves a centroid, though the row it took may go back: then the next farthest is due.
-        if before is not None and partials.changed == 0 and np.array_equal(new, centroids):
+        if step.before is not None and partials.changed == 0 and np.array_equal(new, step.centroids):
             stop = "converged"
             break
-        before, centroids = centroids, new
-        stop = _stop(before, centroids, limits, len(history), bool(wants_stop))
-    if stop != "converged":
-        scales = passes.exponents(blocks.summary, centroids)
-        partials = _pass(blocks, identity.run, before, centroids, scales)
+        path.move(new)
+        stop = _stop(step.centroids, new, limits, len(history), bool(wants_stop))
+    partials = _pass(blocks, path.step(blocks.summary, exact=True))
     blocks.map_reduce(passes.forget, identity.run, combine=int.__add__)
-    value = _value(partials, scales)
+    value = _value(partials, step.scales)
     return Fit(
-        identity.restart, identity.seed, centroids, value.sizes, value.inertia, value.distortion, len(history),
+        identity.restart, identity.seed, path.centroids, value.sizes, value.inertia, value.distortion, len(history),
         stop, tuple(history),
     )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Track:
+    """Where the centroids of a run are, were, and how far they have moved: what each pass is told."""
+
+    run: str
+    centroids: Floats
+    before: Floats | None = None
+    moved: Floats = field(init=False)  # (k,) of each centroid, added up over the iterations
+    others: Floats = field(init=False)  # (k,) the largest of the others, added up
+
+    def __post_init__(self) -> None:
+        self.moved = self.others = np.zeros(len(self.centroids))
+
+    def step(self, summary: Summary, *, exact: bool) -> Step:
+        """Return the next pass."""
+        thresholds = (self.moved + self.others) * (1 + 2.0**-20)
+        scales = passes.exponents(summary, self.centroids)
+        return Step(self.run, self.before, self.centroids, thresholds.astype(np.float32), scales, exact)
+
+    def move(self, centroids: Floats) -> None:
+        """Go on to these centroids."""
+        difference = centroids - self.centroids
+        movement = np.sqrt((difference * difference).sum(axis=1)) * (1 + 1e-9)
+        first = int(movement.argmax())
+        others = np.full(len(movement), movement[first])
+        others[first] = np.delete(movement, first).max(initial=0.0)
+        self.moved, self.others = self.moved + movement, self.others + others
+        self.before, self.centroids = self.centroids, centroids
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +175,10 @@ class Value:
 
 def evaluated(blocks: Blocks, centroids: Floats) -> Value:
     """Return the value of centroids, (k, d) float64 in the prepared space, on all rows."""
-    scales = passes.exponents(blocks.summary, centroids)
-    partials = _pass(blocks, "evaluated", None, centroids, scales)
+    step = Track("evaluated", centroids).step(blocks.summary, exact=True)
+    partials = _pass(blocks, step)
     blocks.map_reduce(passes.forget, "evaluated", combine=int.__add__)
-    return _value(partials, scales)
+    return _value(partials, step.scales)
 
 
 def _value(partials: Partials, scales: Exponents) -> Value:
@@ -136,17 +186,21 @@ def _value(partials: Partials, scales: Exponents) -> Value:
     return Value(tuple(partials.rows.tolist()), inertia, inertia / weight if weight else 0.0)
 
 
-def _pass(blocks: Blocks, run: str, before: Floats | None, centroids: Floats, scales: Exponents) -> Partials:
-    return blocks.map_reduce(passes.lloyd_pass, run, before, centroids, scales, combine=Partials.combined)
+def _pass(blocks: Blocks, step: Step) -> Partials:
+    return blocks.map_reduce(passes.lloyd_pass, step, combine=Partials.combined)
 
 
-def _progress(
-    identity: Identity, iteration: int, partials: Partials, scales: Exponents, seconds: float
-) -> Progress:
-    value = _value(partials, scales)
-    return Progress(
-        identity.restart, identity.seed, iteration, value.inertia, value.distortion, partials.changed, seconds
-    )
+def _explained(partials: Partials, step: Step) -> float:
+    """Return the weighted sum of |x|^2 - |x - c|^2 over all rows: 2 c.S - W |c|^2 over the clusters."""
+    sums_of = partials.sums[0] * 2.0**64 + partials.sums[1] * 2.0**32 + partials.sums[2]
+    sums_of = np.ldexp(sums_of, (step.scales.columns - 63)[:, None])
+    if partials.weight.shape[1]:
+        w = partials.weight
+        weights = np.ldexp(w[0] * 2.0**64 + w[1] * 2.0**32 + w[2], step.scales.weight - 63)
+    else:
+        weights = partials.rows.astype(np.float64)
+    c = step.centroids.T
+    return math.fsum((c * (2.0 * sums_of - c * weights)).ravel().tolist())
 
 
 def _stop(before: Floats, centroids: Floats, limits: Limits, n_iter: int, wants_stop: bool) -> Stop | None:
@@ -176,6 +230,11 @@ def total_weight(partials: Partials, scales: Exponents) -> float:
 
 def updated(blocks: Blocks, centroids: Floats, partials: Partials, scales: Exponents) -> Floats:
     """Return each cluster's mean; an empty cluster takes a farthest row, or keeps its centroid if none is left."""
+    if partials.weight.shape[1] == 0 and partials.rows.min() > 0 and partials.rows.sum() < 2**31:
+        means = centroids.copy()
+        top, middle, low = partials.sums
+        kernels.means_of((top << 32) + middle, low, partials.rows, scales.columns - 63, means)
+        return means
     totals = _Totals.of(partials, scales)
     empty = [j for j, weight in enumerate(totals.weights) if weight == 0]
     if empty:
