@@ -90,7 +90,7 @@ class LiveProgress:
         """Draw the latest restarts, as many as a screen holds."""
         with self.lock:
             rows = sorted(self.latest.values(), key=lambda progress: progress.restart)
-        table = Table(title=f"{len(rows)} restarts", title_justify="left")
+        table = Table(box=None, pad_edge=False, show_header=bool(rows))
         for name in ("restart", "iteration", "distortion", "changed", "seconds"):
             table.add_column(name, justify="right")
         for row in rows[-_LINES_SHOWN:]:

@@ -1,7 +1,9 @@
 """The command line: what is on stdout, what on stderr, and the exit code."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import socket
 import subprocess
@@ -92,6 +94,37 @@ def test_predict_labels_the_rows_of_the_fit_as_the_fit_did(tmp_path: Path) -> No
     result = json.loads(done.stdout)
     assert result["sizes"] == fitted["sizes"]
     assert result["run_id"] == visible_run(tmp_path / "labels")
+
+
+def test_a_terminal_gets_a_live_display_on_stderr(tmp_path: Path) -> None:
+    """On a terminal a table of restarts stands for the lines of single iterations; stdout has the result alone."""
+    reader, terminal = pty.openpty()
+    job = write_job(tmp_path, n_rows=60_000, n_features=8, noise=8.0, n_clusters=30, n_init=9, tol=0)
+    with subprocess.Popen(
+        [COMMAND, "run", job, "--no-prefect", "--json"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        text=True,
+    ) as process:
+        os.close(terminal)
+        shown = read_terminal(reader)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.read())["run_id"] in shown
+    assert process.returncode == 0
+    assert "iteration 1: distortion" not in shown
+    assert re.search(r"restart.* iteration.* distortion.* changed.* seconds", shown)
+
+
+def read_terminal(reader: int) -> str:
+    """Return all that is written to a terminal until its last writer ends."""
+    written = bytearray()
+    with contextlib.suppress(OSError):  # how a terminal without writers reads
+        while data := os.read(reader, 65536):
+            written += data
+    os.close(reader)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
 
 
 @pytest.mark.parametrize(
