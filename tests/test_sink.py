@@ -8,10 +8,8 @@ import logging
 import os
 import random
 import re
-import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,48 +25,10 @@ from kmeans_dask.errors import ConfigError, InfrastructureError, ModelError
 from pipeline.sink import PartRecord, commit, discard, new_run_id, open_run, part_path, probe, write_part
 from pipeline.storage import Store, open_store
 from tests import commit_jobs
+from tests.outputs import Output, Reader, chain, local_output, s3_output
 from tests.s3_servers import ACCESS_KEY, SECRET_KEY, S3Server, admit
 
 ROOT = Path(__file__).parents[1]
-
-
-@dataclass(frozen=True)
-class Output:
-    """An output and a way to its bytes that shares no code with ours."""
-
-    uri: str
-    conditional: bool
-    read: Callable[[str], bytes]
-    names: Callable[[], list[str]]
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-def local_output(folder: Path) -> Output:
-    """A directory."""
-    return Output(
-        str(folder),
-        True,
-        lambda path: (folder / path).read_bytes(),
-        lambda: sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()),
-    )
-
-
-def s3_output(server: S3Server) -> Output:
-    """A prefix in a new bucket."""
-    bucket, prefix = f"b{time.time_ns()}", "results/k means/"
-    server.make_bucket(bucket)
-    client = server.client()
-
-    def read(path: str) -> bytes:
-        data: bytes = client.get_object(Bucket=bucket, Key=prefix + path)["Body"].read()
-        return data
-
-    def names() -> list[str]:
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        return sorted(item["Key"][len(prefix) :] for page in pages for item in page.get("Contents", []))
-
-    conditional = server.name == "moto"
-    return Output(f"s3://{bucket}/{prefix}", conditional, read, names, server.environment)
 
 
 @pytest.fixture(params=["local", "moto", "rclone"])
@@ -91,32 +51,6 @@ def conditional_output(
     server: S3Server = request.getfixturevalue(request.param)
     admit(server, monkeypatch)
     return s3_output(server)
-
-
-def check_run(output: Output, run_id: str) -> dict[str, Any]:
-    """Read a run by plain json and pyarrow, and compare every byte with its manifest; returns that."""
-    home = f"runs/{run_id}/"
-    manifest: dict[str, Any] = json.loads(output.read(home + "manifest.json"))
-    assert manifest["run_id"] == run_id
-    for file in (*manifest["parts"], *manifest["files"]):
-        data = output.read(home + file["path"])
-        assert len(data) == file["bytes"]
-        assert hashlib.sha256(data).hexdigest() == file["sha256"]
-    for part in manifest["parts"]:
-        table = pq.read_table(io.BytesIO(output.read(home + part["path"])), page_checksum_verification=True)
-        assert table.num_rows == part["rows"]
-    return manifest
-
-
-def chain(output: Output) -> list[dict[str, Any]]:
-    """The manifests that the pointer reaches, latest first; pointer and manifests must agree."""
-    pointer = json.loads(output.read("_LATEST.json"))
-    assert sorted(pointer) == ["previous", "run_id", "sequence"]
-    manifests = [check_run(output, pointer["run_id"])]
-    assert pointer == {key: manifests[0][key] for key in pointer}
-    while manifests[-1]["previous"] is not None:
-        manifests.append(check_run(output, manifests[-1]["previous"]))
-    return manifests
 
 
 def test_a_run_has_exactly_the_documented_files(output: Output) -> None:
@@ -408,27 +342,6 @@ def test_a_kill_at_any_moment_leaves_an_unbroken_chain(conditional_output: Outpu
     assert [manifest["sequence"] for manifest in manifests] == list(range(len(manifests), 0, -1))
     assert len(manifests) >= 20
     assert commit_jobs.write_run(open_store(output.uri)).manifest["sequence"] == len(manifests) + 1
-
-
-class Reader(threading.Thread):
-    """Follows the pointer again and again, and keeps what it saw and whatever went wrong."""
-
-    def __init__(self, output: Output) -> None:
-        super().__init__()
-        self.output, self.stop = output, threading.Event()
-        self.seen: list[int] = []
-        self.failures: list[BaseException] = []
-
-    def run(self) -> None:
-        while not self.stop.is_set():
-            try:
-                pointer = json.loads(self.output.read("_LATEST.json"))
-                manifest = check_run(self.output, pointer["run_id"])
-                assert pointer == {key: manifest[key] for key in pointer}
-                self.seen.append(manifest["sequence"])
-            except BaseException as failure:
-                self.failures.append(failure)
-                return
 
 
 @pytest.mark.fault
