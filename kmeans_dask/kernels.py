@@ -336,7 +336,7 @@ def count_open(thresholds, labels, slack):  # type: ignore[no-untyped-def]
     """Return how many rows of a tile must be scanned: those whose centroids may have moved past their slack."""
     count = 0
     for r in range(labels.shape[0]):
-        count += thresholds[labels[r]] >= slack[r]
+        count += not (thresholds[labels[r]] < slack[r])  # beyond float32 slack is NaN: always open
     return count
 
 
@@ -366,7 +366,8 @@ def judge_tile(work, squares, error, thresholds, labels, slack):  # type: ignore
     for r in range(TILE):
         threshold = thresholds[labels[r]]
         bound = np.float32(work[r]) + threshold
-        slack[r] = bound - (abs(bound) + threshold) * np.float32(2.0**-21)
+        # The last term covers what float32 rounds off its smallest numbers.
+        slack[r] = bound - (abs(bound) + threshold) * np.float32(2.0**-21) - np.float32(2.0**-140)
     return open_rows
 
 
@@ -473,7 +474,7 @@ def relabel_rows(block, scan, centroids, step, state, totals):  # type: ignore[n
             changed += keep_rows(block, step, state, totals, found, rows)
             continue
         for at in range(first, stop):
-            if thresholds[labels[at]] >= slack[at]:
+            if not (thresholds[labels[at]] < slack[at]):
                 for f in range(tiles.shape[1]):
                     gathered[f, filled] = tiles[t, f, at - first]
                 origin[filled] = at

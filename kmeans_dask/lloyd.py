@@ -151,7 +151,9 @@ class Track:
         """Return the next pass."""
         thresholds = (self.moved + self.others) * (1 + 2.0**-20)
         scales = passes.exponents(summary, self.centroids)
-        return Step(self.run, self.before, self.centroids, thresholds.astype(np.float32), scales, exact)
+        with np.errstate(over="ignore"):  # an infinite threshold scans every row
+            single = thresholds.astype(np.float32)
+        return Step(self.run, self.before, self.centroids, single, scales, exact)
 
     def move(self, centroids: Floats) -> None:
         """Go on to these centroids."""
