@@ -32,10 +32,14 @@ class DaskBlocks:
     def _describe(self, loads: Loads) -> None:
         self._loads = loads
         self.losses = loads.cluster.losses
-        self.n_blocks = loads.current().n_blocks
-        self.summary: Summary = self.map_reduce(summarise, combine=Summary.combined)
-        self.n_features = len(self.summary.lowest)
-        self.dtype: np.dtype[Any] = self.map_reduce(_dtype, combine=_first)
+        try:
+            self.n_blocks = loads.current().n_blocks
+            self.summary: Summary = self.map_reduce(summarise, combine=Summary.combined)
+            self.n_features = len(self.summary.lowest)
+            self.dtype: np.dtype[Any] = self.map_reduce(_dtype, combine=_first)
+        except BaseException:
+            self.close()
+            raise
 
     def map_blocks(self, fn: Callable[..., Block], *args: Any) -> "DaskBlocks":
         """Return the blocks fn(block, *args), where they are; this object ends."""

@@ -13,7 +13,7 @@ from distributed import Client, Future, wait
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
 
-from kmeans_dask.dask_messages import Lost, Pulse, listed_workers
+from kmeans_dask.dask_messages import Lost, Pulse, listed_workers, scheduler_asked
 from kmeans_dask.dask_shards import Shards
 from kmeans_dask.errors import InfrastructureError
 from kmeans_dask.placement import Host
@@ -50,7 +50,8 @@ class Cluster:
 
     def hosts(self) -> list[Host]:
         """Return the workers that are there."""
-        workers = self.client.sync(listed_workers, self.client)
+        with scheduler_asked():
+            workers = self.client.sync(listed_workers, self.client)
         return [
             Host(address, info["nthreads"], info["memory_limit"] or 0)
             for address, info in sorted(workers.items())
@@ -93,7 +94,8 @@ class Cluster:
         if not futures:
             return {}
         alive = {host.address for host in self.hosts()}
-        who_has = self.client.who_has(list(futures.values()))
+        with scheduler_asked():
+            who_has = self.client.who_has(list(futures.values()))
         held = {i: [a for a in who_has.get(future.key, ()) if a in alive] for i, future in futures.items()}
         return {i: addresses[0] for i, addresses in held.items() if addresses}
 
@@ -118,7 +120,8 @@ class Cluster:
     def submitted(self, name: str, address: str, fn: Callable[..., Any], *args: Any) -> Future[Any]:
         """Submit a task to one worker, under a new key: Dask adds up the failures of a key over the whole job."""
         key = f"kmeans-{name}-{uuid.uuid4().hex[:12]}"
-        return self.client.submit(fn, *args, key=key, workers=[address], allow_other_workers=False)
+        with scheduler_asked():
+            return self.client.submit(fn, *args, key=key, workers=[address], allow_other_workers=False)
 
     def _result(self, future: Future[Any], address: str) -> Any:
         self.wait({0: future}, {0: address})

@@ -16,7 +16,7 @@ from distributed import Future
 
 from kmeans_dask.blocks import Block
 from kmeans_dask.dask_cluster import Cluster
-from kmeans_dask.dask_messages import Lost, Question, ShardGone, answers
+from kmeans_dask.dask_messages import COMM_ERRORS, Lost, Question, ShardGone, answers
 from kmeans_dask.placement import place
 
 logger = logging.getLogger(__name__)
@@ -183,5 +183,5 @@ class Loads:
 
         try:
             self.cluster.client.sync(close)
-        except TimeoutError:
+        except COMM_ERRORS:
             logger.warning("a worker does not answer; its blocks are freed when it goes")

@@ -5,11 +5,13 @@ An answer is a pickled (True, value) or (False, error), so that an error of the 
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Client
+from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
 from distributed.core import ConnectionPool
 from distributed.protocol.pickle import loads
@@ -19,7 +21,8 @@ from kmeans_dask.errors import InfrastructureError
 _PING_SECONDS = 5.0
 _SILENT_SECONDS = 30.0
 _SCHEDULER_SECONDS = 30.0
-COMM_ERRORS = (OSError, CommClosedError, asyncio.TimeoutError)
+# A client that has lost its scheduler closes, and then raises RuntimeError.
+COMM_ERRORS = (OSError, CommClosedError, asyncio.TimeoutError, ClosedClientError, RuntimeError)
 
 
 class Lost(Exception):
@@ -103,14 +106,21 @@ async def answers(questions: Sequence[Question]) -> list[Any]:
     return found
 
 
-async def listed_workers(client: Client) -> dict[str, Any]:
-    """Return what the scheduler knows of each worker, by address."""
+@contextmanager
+def scheduler_asked() -> Iterator[None]:
+    """Raise InfrastructureError for whatever a call makes of a scheduler that is gone."""
     try:
-        scheduler: Any = client.scheduler
-        identity = await asyncio.wait_for(scheduler.identity(n_workers=-1), _SCHEDULER_SECONDS)
+        yield
     except COMM_ERRORS as error:
         raise InfrastructureError(
             f"the Dask scheduler does not answer ({error!r}). Check it and run again."
         ) from error
+
+
+async def listed_workers(client: Client) -> dict[str, Any]:
+    """Return what the scheduler knows of each worker, by address."""
+    with scheduler_asked():
+        scheduler: Any = client.scheduler
+        identity = await asyncio.wait_for(scheduler.identity(n_workers=-1), _SCHEDULER_SECONDS)
     workers: dict[str, Any] = identity["workers"]
     return workers

@@ -69,7 +69,7 @@ class Shards(WorkerPlugin):
             self.shards[shard] = (tuple(keys), LocalBlocks(blocks, self.worker.state.nthreads))
             return len(blocks)
 
-        return await self._answer(make)
+        return await self._answer(shard, make)
 
     async def map(self, shard: str, call: bytes) -> bytes:
         """Return fn of the shard's blocks, combined."""
@@ -78,11 +78,11 @@ class Shards(WorkerPlugin):
             fn, args, combine = loads(call)
             return self._blocks(shard).map_reduce(fn, *args, combine=combine)
 
-        return await self._answer(reduce)
+        return await self._answer(shard, reduce)
 
     async def pieces(self, shard: str, call: bytes, run: bytes) -> bytes:
         """Return what `pieces` gives for the shard's blocks that hold rows of a run."""
-        return await self._answer(lambda: self._pieces(shard, call, loads(run)))
+        return await self._answer(shard, lambda: self._pieces(shard, call, loads(run)))
 
     async def runs(self, shard: str, call: bytes, run: bytes, peers: tuple[str, ...]) -> bytes:
         """Write one run from this shard's pieces and those of its peers; a peer that is lost is named to the caller."""
@@ -102,7 +102,7 @@ class Shards(WorkerPlugin):
                     pieces += some
                 return write_run(loads(run), [piece for _, piece in sorted(pieces, key=_by_row)], *args)
 
-            return await self._answer(write)
+            return await self._answer(shard, write)
 
     async def drop(self, shard: str) -> bytes:
         """Drop a shard."""
@@ -121,19 +121,26 @@ class Shards(WorkerPlugin):
         return self.shards[shard][1]
 
     def _drop(self, shard: str) -> None:
-        if shard in self.shards:
-            self.shards.pop(shard)[1].close()
+        held = self.shards.pop(shard, None)
+        if held is not None:
+            held[1].close()
 
-    async def _answer(self, fn: Callable[[], Any]) -> bytes:
+    async def _answer(self, shard: str, fn: Callable[[], Any]) -> bytes:
         """Run fn on a thread and pickle what it returns or raises; Dask would log each error of a user's data."""
+        held = self.shards.get(shard)
 
         def guarded() -> bytes:
             try:
                 return bytes(dumps((True, fn())))
             except Exception as error:  # handed to the client, which raises it
-                return bytes(dumps((False, error)))
+                # A shard that is dropped while it works fails in any way.
+                is_gone = held is not None and self.shards.get(shard) is not held
+                return bytes(dumps((False, ShardGone(shard) if is_gone else error)))
 
-        return await asyncio.get_running_loop().run_in_executor(self.callers, guarded)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.callers, guarded)
+        except RuntimeError:  # the worker is closing, and its threads have ended
+            return bytes(dumps((False, ShardGone(shard))))
 
 
 def _by_row(piece: tuple[int, Any]) -> int:
