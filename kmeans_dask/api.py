@@ -2,6 +2,8 @@
 
 import os
 import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from numbers import Integral, Real
 from typing import Any, Literal, cast
@@ -10,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import passes
-from kmeans_dask.blocks import Blocks, Floats, Labels
+from kmeans_dask.blocks import Block, Blocks, Floats, Labels
 from kmeans_dask.errors import ConfigError, DataError, ModelError
+from kmeans_dask.kernels import TILE
 from kmeans_dask.lloyd import Fit, Hook
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.model import Model, model_of
@@ -68,17 +71,14 @@ def kmeans(
 def predict(model: Model, data: npt.ArrayLike, *, n_threads: int | None = None) -> Labels:
     """Return the cluster id of each row, (n_samples,) int32: on the rows of a fit, that fit's labels."""
     columns = _columns(data, len(model.feature_names))
-    packed = _packed(columns, model.preparation, None)
-    if not model.preparation.is_final_when_packed:
-        packed = [finish(block, model.preparation) for block in packed]
-    with LocalBlocks(packed, n_threads) as blocks:
+    with LocalBlocks(_packed(columns, model.preparation, None, n_threads), n_threads) as blocks:
         parts = blocks.map_reduce(_labels, model.centroids, combine=list.__add__)
     labels = np.concatenate([labels for _, labels in sorted(parts, key=lambda part: part[0])])
     found: Labels = model.cluster_ids[labels]
     return found
 
 
-def _labels(blocks: list[Any], centroids: Floats) -> list[tuple[int, Labels]]:
+def _labels(blocks: Sequence[Block], centroids: Floats) -> list[tuple[int, Labels]]:
     scan = passes.scan_of(centroids, blocks[0].tiles.dtype)
     return [(block.first_row, passes.labels_of(block, centroids, scan)) for block in blocks]
 
@@ -96,21 +96,28 @@ def blocks_of(
     columns = _columns(data, None)
     stored = dtype or ("float32" if columns[0].dtype == np.float32 else "float64")
     preparation = provisional(columns, Wishes(tuple(f"x{f}" for f in range(len(columns))), stored))
-    packed = _packed(columns, preparation, _weights(weights, len(columns[0])))
+    packed = _packed(columns, preparation, _weights(weights, len(columns[0])), n_threads)
     return LocalBlocks(packed, n_threads), preparation
 
 
-def _packed(columns: list[Array], preparation: Preparation, weights: Floats | None) -> list[Any]:
-    rows = _TILES_PER_BLOCK * 128
-    return [
-        pack(
-            [column[a : a + rows] for column in columns],
-            RowRange(a, min(rows, len(columns[0]) - a)),
+def _packed(
+    columns: list[Array], preparation: Preparation, weights: Floats | None, n_threads: int | None
+) -> list[Block]:
+    n_rows = _TILES_PER_BLOCK * TILE
+
+    def block(first: int) -> Block:
+        some = slice(first, first + n_rows)
+        where = RowRange(first, min(n_rows, len(columns[0]) - first))
+        packed = pack(
+            [column[some] for column in columns],
+            where,
             preparation,
-            None if weights is None else weights[a : a + rows],
+            None if weights is None else weights[some],
         )
-        for a in range(0, len(columns[0]), rows)
-    ]
+        return packed if preparation.is_final_when_packed else finish(packed, preparation)
+
+    with ThreadPoolExecutor(n_threads or len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(block, range(0, len(columns[0]), n_rows)))
 
 
 def _columns(data: npt.ArrayLike, n_features: int | None) -> list[Array]:

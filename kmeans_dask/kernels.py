@@ -284,11 +284,13 @@ def keep_closer(offset, new_labels, new_sq_distances, labels, sq_distances):  # 
 def pack_column(values, shift, feature, tiles):  # type: ignore[no-untyped-def]
     """Store values (n,) less shift in one feature's lanes; return the largest magnitude that is not NaN."""
     largest = 0.0
-    for i in range(values.shape[0]):
-        x = np.float64(values[i]) - shift
-        magnitude = abs(x)
-        largest = max(largest, magnitude)
-        tiles[i // TILE, feature, i % TILE] = x
+    for t in range(tiles.shape[0]):
+        first = t * TILE
+        for r in range(min(TILE, values.shape[0] - first)):
+            x = np.float64(values[first + r]) - shift
+            magnitude = abs(x)
+            largest = magnitude if magnitude > largest else largest
+            tiles[t, feature, r] = x
     return largest
 
 

@@ -14,9 +14,10 @@ from typing import Literal
 import numpy as np
 
 from kmeans_dask import kernels, passes, sums
-from kmeans_dask.blocks import Blocks, Floats, Summary
+from kmeans_dask.blocks import Blocks, Floats
 from kmeans_dask.packing import moments
-from kmeans_dask.passes import Candidate, Exponents, Partials, Step
+from kmeans_dask.passes import Candidate, Exponents, Partials
+from kmeans_dask.steps import Step, lloyd_pass
 
 _CANCELLED = 2.0**-24
 
@@ -94,13 +95,13 @@ def lloyd(
     path = Track(identity.run, start)
     squares = math.inf
     while stop is None:
-        step = path.step(blocks.summary, exact=not history)
+        step = path.step(blocks, exact=not history)
         partials = _pass(blocks, step)
         explained = _explained(partials, step)
         inertia = squares - explained
         if not inertia > squares * _CANCELLED:
             # The first pass, or one whose difference has lost too many digits: inertia by the distances themselves.
-            partials = partials if step.exact else _pass(blocks, path.step(blocks.summary, exact=True))
+            partials = partials if step.exact else _pass(blocks, path.step(blocks, exact=True))
             inertia = inertia_of(partials, step.scales)
             squares = inertia + explained
         now = time.monotonic()
@@ -125,7 +126,7 @@ def lloyd(
             break
         path.move(new)
         stop = _stop(step.centroids, new, limits, len(history), bool(wants_stop))
-    partials = _pass(blocks, path.step(blocks.summary, exact=True))
+    partials = _pass(blocks, path.step(blocks, exact=True))
     blocks.map_reduce(passes.forget, identity.run, combine=int.__add__)
     value = _value(partials, step.scales)
     return Fit(
@@ -141,19 +142,32 @@ class Track:
     run: str
     centroids: Floats
     before: Floats | None = None
+    name: str = field(init=False)
+    name_before: str = ""
     moved: Floats = field(init=False)  # (k,) of each centroid, added up over the iterations
     others: Floats = field(init=False)  # (k,) the largest of the others, added up
 
     def __post_init__(self) -> None:
+        self.name = passes.digest(self.centroids)
         self.moved = self.others = np.zeros(len(self.centroids))
 
-    def step(self, summary: Summary, *, exact: bool) -> Step:
-        """Return the next pass."""
-        thresholds = (self.moved + self.others) * (1 + 2.0**-20)
-        scales = passes.exponents(summary, self.centroids)
+    def step(self, blocks: Blocks, *, exact: bool) -> Step:
+        """Return the next pass over these blocks."""
+        scales = passes.exponents(blocks.summary, self.centroids)
         with np.errstate(over="ignore"):  # an infinite threshold scans every row
-            single = thresholds.astype(np.float32)
-        return Step(self.run, self.before, self.centroids, single, scales, exact)
+            thresholds = ((self.moved + self.others) * (1 + 2.0**-20)).astype(np.float32)
+        return Step(
+            run=self.run,
+            names=(self.name_before, self.name),
+            before=self.before,
+            centroids=self.centroids,
+            scan=passes.scan_of(self.centroids, blocks.dtype),
+            thresholds=thresholds,
+            scales=scales,
+            factors=np.array([sums.scale(e) for e in (*scales.columns.tolist(), scales.weight)]),
+            inertia_factor=sums.scale(scales.inertia),
+            exact=exact,
+        )
 
     def move(self, centroids: Floats) -> None:
         """Go on to these centroids."""
@@ -164,6 +178,7 @@ class Track:
         others[first] = np.delete(movement, first).max(initial=0.0)
         self.moved, self.others = self.moved + movement, self.others + others
         self.before, self.centroids = self.centroids, centroids
+        self.name_before, self.name = self.name, passes.digest(centroids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +192,7 @@ class Value:
 
 def evaluated(blocks: Blocks, centroids: Floats) -> Value:
     """Return the value of centroids, (k, d) float64 in the prepared space, on all rows."""
-    step = Track("evaluated", centroids).step(blocks.summary, exact=True)
+    step = Track("evaluated", centroids).step(blocks, exact=True)
     partials = _pass(blocks, step)
     blocks.map_reduce(passes.forget, "evaluated", combine=int.__add__)
     return _value(partials, step.scales)
@@ -189,7 +204,7 @@ def _value(partials: Partials, scales: Exponents) -> Value:
 
 
 def _pass(blocks: Blocks, step: Step) -> Partials:
-    return blocks.map_reduce(passes.lloyd_pass, step, combine=Partials.combined)
+    return blocks.map_reduce(lloyd_pass, step, combine=Partials.combined)
 
 
 def _explained(partials: Partials, step: Step) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise
 
-_GROUPS_PER_THREAD = 4
+_GROUPS_PER_THREAD = 2
 
 
 class LocalBlocks:

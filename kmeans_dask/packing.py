@@ -129,7 +129,7 @@ def pack(
     n_rows, n_features = len(columns[0]), len(columns)
     tiles = np.zeros((-(-n_rows // TILE), padded(n_features), TILE), preparation.dtype)
     for f, column in enumerate(columns):
-        largest = kernels.pack_column(np.ascontiguousarray(column), preparation.shift[f], f, tiles)
+        largest = kernels.pack_column(column, preparation.shift[f], f, tiles)
         _check_magnitude(largest, preparation, f)
     return block_of_tiles(
         tiles, n_features, n_rows, first_row=rows.first_row, n_source_rows=rows.n_source_rows,

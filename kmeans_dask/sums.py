@@ -38,15 +38,22 @@ def scale(exponent: int) -> float:
 
 def normalised(high: Limbs, low: Limbs) -> Limbs:
     """Return (3, ...) limbs of the accumulators: signed top, then two of 32 bits."""
-    high = high + (low >> 32)
-    return np.stack((high >> 32, high & _LOW, low & _LOW))
+    limbs = np.empty((3, *high.shape), np.int64)
+    np.right_shift(low, 32, out=limbs[1])
+    limbs[1] += high
+    np.right_shift(limbs[1], 32, out=limbs[0])
+    limbs[1] &= _LOW
+    np.bitwise_and(low, _LOW, out=limbs[2])
+    return limbs
 
 
 def added(a: Limbs, b: Limbs) -> Limbs:
     """Return the (3, ...) limbs of a + b."""
-    low = a[2] + b[2]
-    middle = a[1] + b[1] + (low >> 32)
-    return np.stack((a[0] + b[0] + (middle >> 32), middle & _LOW, low & _LOW))
+    limbs = a + b
+    limbs[1] += limbs[2] >> 32
+    limbs[0] += limbs[1] >> 32
+    limbs[1:] &= _LOW
+    return limbs
 
 
 def integers(limbs: Limbs) -> list[int]:

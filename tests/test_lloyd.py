@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from kmeans_dask import lloyd, passes
+from kmeans_dask import lloyd, passes, steps
 from kmeans_dask.blocks import Blocks
 from kmeans_dask.lloyd import Identity, Limits, Progress, Track
 from kmeans_dask.passes import Partials
@@ -23,8 +23,8 @@ ME = Identity()
 
 def pass_over(blocks: Blocks, track: Track) -> Partials:
     """Return what the next pass of the engine gives."""
-    step = track.step(blocks.summary, exact=True)
-    return blocks.map_reduce(passes.lloyd_pass, step, combine=Partials.combined)
+    step = track.step(blocks, exact=True)
+    return blocks.map_reduce(steps.lloyd_pass, step, combine=Partials.combined)
 
 
 @settings(max_examples=150)
@@ -231,7 +231,7 @@ def test_blocks_without_rows_do_not_hide_weights() -> None:
     X, weights = np.array([[0.0], [2.0]]), np.array([1.0, 3.0])
     with blocked(X, (0, 0, 2), weights) as blocks:
         scales = passes.exponents(blocks.summary, X[:1])
-        one = partial(passes.lloyd_pass, step=Track("test", X[:1]).step(blocks.summary, exact=True))
+        one = partial(steps.lloyd_pass, step=Track("test", X[:1]).step(blocks, exact=True))
         empty, full = one([blocks.blocks[0]]), one([blocks.blocks[1]])
     for both in (empty.combined(full), full.combined(empty)):
         assert lloyd.total_weight(both, scales) == 4

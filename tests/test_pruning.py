@@ -1,6 +1,7 @@
 """Skipped rows and sums by difference: each pass of a run equals the same pass computed from nothing."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from kmeans_dask import kernels, lloyd, passes
 from kmeans_dask.blocks import Blocks
 from kmeans_dask.lloyd import Track
-from kmeans_dask.passes import Partials, Step
+from kmeans_dask.passes import Partials
+from kmeans_dask.steps import Step, lloyd_pass
 from tests.blockings import KINDS, blocked, rows_of_kind
 
 MOVES = ("means", "small", "jump", "none")
@@ -19,7 +21,7 @@ MOVES = ("means", "small", "jump", "none")
 
 def passed(blocks: Blocks, step: Step) -> Partials:
     """Return what a pass gives."""
-    return blocks.map_reduce(passes.lloyd_pass, step, combine=Partials.combined)
+    return blocks.map_reduce(lloyd_pass, step, combine=Partials.combined)
 
 
 def assert_equal(a: Partials, b: Partials) -> None:
@@ -50,11 +52,11 @@ def runs(X: np.ndarray, k: int, seed: int, n_passes: int, weights: np.ndarray | 
     with blocked(X, (0, n // 3, n // 3, n), weights, n_threads=2) as blocks:
         track = Track("run", start)
         for i in range(n_passes):
-            step = track.step(blocks.summary, exact=True)
+            step = track.step(blocks, exact=True)
             pruned = passed(blocks, step)
-            fresh = passed(blocks, Track(f"fresh {i}", step.centroids).step(blocks.summary, exact=True))
+            fresh = passed(blocks, Track(f"fresh {i}", step.centroids).step(blocks, exact=True))
             assert_equal(pruned, fresh)
-            again = Step("again", step.before, step.centroids, step.thresholds, step.scales, True)
+            again = replace(step, run="again")
             assert passed(blocks, again).changed == pruned.changed
             for run in ("again", f"fresh {i}"):
                 blocks.map_reduce(passes.forget, run, combine=int.__add__)
@@ -104,10 +106,10 @@ def test_most_rows_are_skipped() -> None:
     with blocked(X) as blocks:
         track = Track("run", start)
         for _ in range(4):
-            step = track.step(blocks.summary, exact=False)
+            step = track.step(blocks, exact=False)
             partials = passed(blocks, step)
             track.move(lloyd.updated(blocks, step.centroids, partials, step.scales))
-        thresholds = track.step(blocks.summary, exact=False).thresholds
+        thresholds = track.step(blocks, exact=False).thresholds
         scanned = sum(
             kernels.count_open(thresholds, labels, slack)
             for group in blocks._groups
@@ -123,7 +125,7 @@ def test_a_shard_that_lost_the_run_counts_the_same_changes() -> None:
     with blocked(X, (0, 1000, 3000)) as blocks:
         track = Track("run", X[:8].copy())
         for lost in (False, False, True, False, True, True):
-            step = track.step(blocks.summary, exact=True)
+            step = track.step(blocks, exact=True)
             fresh = Step("fresh", step.before, step.centroids, step.thresholds, step.scales, True)
             if lost:
                 assert blocks.map_reduce(passes.forget, "run", combine=int.__add__) > 0
