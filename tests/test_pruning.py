@@ -126,7 +126,7 @@ def test_a_shard_that_lost_the_run_counts_the_same_changes() -> None:
         track = Track("run", X[:8].copy())
         for lost in (False, False, True, False, True, True):
             step = track.step(blocks, exact=True)
-            fresh = Step("fresh", step.before, step.centroids, step.thresholds, step.scales, True)
+            fresh = replace(step, run="fresh")
             if lost:
                 assert blocks.map_reduce(passes.forget, "run", combine=int.__add__) > 0
             ours, theirs = passed(blocks, step), passed(blocks, fresh)
