@@ -133,14 +133,14 @@ def highest_cost(blocks: Sequence[Block], run: str, known: Known) -> float:
     return highest
 
 
-def sample(blocks: Sequence[Block], run: str, known: Known, key: int, rate: float) -> Rows:
-    """Return the rows whose uniform number is below rate * weight * squared distance."""
+def sample(blocks: Sequence[Block], run: str, known: Known, key: int, n: float, cost: float) -> Rows:
+    """Return about n rows: those whose uniform number * cost is below n * weight * squared distance."""
     rows = Rows.none(blocks[0].n_features)
     for block in blocks:
         sq_distances, _ = nearest(block, run, known)
         row_ids = block.row_ids()
         chances = sq_distances * block.weights if block.weights.size else sq_distances
-        drawn = np.flatnonzero(randoms.uniforms(key, row_ids) < rate * chances)
+        drawn = np.flatnonzero(randoms.uniforms(key, row_ids) * cost < n * chances)
         rows = rows.joined(Rows(row_ids[drawn], block.rows(drawn)))
     return rows
 

@@ -130,12 +130,14 @@ def parallel(
     chosen = _Chosen.none(blocks, f"parallel-{seed}")
     _continue(chosen, 1, seed)
     row_ids = np.full(len(chosen.known.centroids), -1, np.int64)  # the first row comes first
+    n_drawn = oversampling * n_clusters
     for r in range(rounds):
         phi = sums.value(chosen.cost(), chosen.known.exponent, sums.SQUARE_BITS)
         key = randoms.derived(seed, "parallel", r)
-        rate = oversampling * n_clusters / phi if phi else 0.0
+        if phi == 0:
+            break
         rows = blocks.map_reduce(
-            draws.sample, chosen.run, chosen.known, key, rate, combine=Rows.joined
+            draws.sample, chosen.run, chosen.known, key, n_drawn, phi, combine=Rows.joined
         ).in_order()
         if len(rows.row_ids):
             chosen.add(rows.values)
