@@ -36,7 +36,7 @@ from pipeline.sink import (
     probe,
 )
 from pipeline.source import Plan, scan
-from pipeline.storage import Store, open_store
+from pipeline.storage import Store, no_empty_directories, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,12 @@ def run_job(job: Job, runner: Runner | None = None, *, run_id: str | None = None
     """
     runner, run_id = runner or PlainRunner(), run_id or new_run_id()
     store = open_store(job.output.path, job.output.storage)
+    with no_empty_directories(store):
+        return _committed(job, runner, run_id, store)
+
+
+def _committed(job: Job, runner: Runner, run_id: str, store: Store) -> Run:
+    """The steps of a job, in their order."""
     conditional_put = runner.step("check-output", probe, store)
     plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
     check(job, plan, summary_of(job, plan))

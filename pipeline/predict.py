@@ -15,7 +15,7 @@ from pipeline.labels import Naming, write_labels
 from pipeline.runner import PlainRunner, Runner
 from pipeline.sink import Run, commit, new_run_id, open_run, probe
 from pipeline.source import scan
-from pipeline.storage import open_store
+from pipeline.storage import Store, no_empty_directories, open_store
 
 
 def predict(
@@ -34,6 +34,12 @@ def predict(
     fitted = open_run(model)
     job = job_for(fitted, source, output)
     store = open_store(job.output.path, job.output.storage)
+    with no_empty_directories(store):
+        return _committed(job, fitted, runner, run_id, store)
+
+
+def _committed(job: Job, fitted: Run, runner: Runner, run_id: str, store: Store) -> Run:
+    """The steps of a prediction, in their order."""
     conditional_put = runner.step("check-output", probe, store)
     plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
     check(job, plan, summary_of(job, plan), least_rows=1)
