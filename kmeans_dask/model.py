@@ -24,6 +24,10 @@ FORMAT = "kmeans-dask-model"
 VERSION = 1
 JSON_NAME, PARQUET_NAME = "model.json", "model.parquet"
 _ARRAYS = ("shift", "center", "scale", "fill")
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "inertia": (float, int), "distortion": (float, int), "n_iter": int, "restart": int, "seed": int,
+    "stop": str, "init": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +126,24 @@ def from_bytes(json_bytes: bytes, parquet_bytes: bytes, where: str = "the model"
             document["inertia"], document["distortion"], document["n_iter"], document["stop"], document["restart"],
             document["seed"], document["init"], history, preparation,
         )  # fmt: skip
+        _check(model)
     except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
         raise ModelError(f"{where}: the model's files are damaged ({error}). Fit the model again.") from error
-    if len(model.centroids) != document["n_clusters"] or not np.isfinite(model.centroids).all():
+    if len(model.centroids) != document.get("n_clusters"):
         raise ModelError(f"{where}: {PARQUET_NAME} does not belong to {JSON_NAME}. Fit the model again.")
     return model
+
+
+def _check(model: Model) -> None:
+    """Refuse values of other kinds than `to_bytes` writes."""
+    for name, kind in _KINDS.items():
+        if not isinstance(getattr(model, name), kind):
+            raise TypeError(f"{name} is {getattr(model, name)!r}")
+    if model.preparation.dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype is {model.preparation.dtype!r}")
+    arrays = [model.centroids, *(getattr(model.preparation, name) for name in _ARRAYS)]
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("some numbers are not finite")
 
 
 def _document(json_bytes: bytes, where: str) -> dict[str, Any]:
