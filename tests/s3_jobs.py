@@ -33,7 +33,7 @@ def write_source(folder: Path, *, n_files: int = 3, n_rows: int = 500) -> list[P
     return paths
 
 
-def write_job(path: Path, source: str, output: str, **sections: Mapping[str, Any]) -> Path:
+def write_job(path: Path, source: str, output: str, /, **sections: Mapping[str, Any]) -> Path:
     """Write a job file; keyword arguments add to its sections."""
     job: dict[str, dict[str, Any]] = {
         "source": {"path": source, "columns": ["x", "y", "z"], "ids": ["id", "name"], "nulls": "drop"},

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from kmeans_dask.errors import InfrastructureError
 from pipeline.sink.manifest import MANIFEST, manifest_bytes
 from pipeline.sink.pointer import POINTER, Pointer, Tagged, read_pointer
+from pipeline.sink.probe import after_probe
 from pipeline.sink.records import RunRecord
 from pipeline.sink.run_ids import run_prefix
 from pipeline.sink.runs import Run, read_manifest
@@ -34,6 +35,7 @@ _ATTEMPTS = 500
 _PAUSE_SECONDS = 0.05
 
 
+@after_probe()
 def commit(store: Store, run: RunRecord) -> Run:
     """Write centroids, model and restarts, then the manifest, then move the pointer to this run."""
     home = store.within(run_prefix(run.run_id))

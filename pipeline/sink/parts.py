@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.sink.probe import after_probe
 from pipeline.sink.records import PartRecord
 from pipeline.sink.run_ids import run_prefix
 from pipeline.sink.tables import parquet_bytes
@@ -17,6 +18,7 @@ def part_path(source_file: int, first_row: int) -> str:
     return f"labels/part-{source_file:05d}-{first_row:012d}.parquet"
 
 
+@after_probe()
 def write_part(
     store: Store,
     run_id: str,

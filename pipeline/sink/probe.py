@@ -2,7 +2,10 @@
 
 import logging
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from kmeans_dask.errors import ConfigError, InfrastructureError
 from pipeline.sink.pointer import read_pointer
 from pipeline.storage import ConditionalPutError, Store
 
@@ -24,6 +27,15 @@ def probe(store: Store) -> bool:
     if not conditional:
         logger.warning("%s has no conditional puts: of two jobs at once the last writer wins", store.uri)
     return conditional
+
+
+@contextmanager
+def after_probe() -> Iterator[None]:
+    """Turn a place that cannot be written into the store's failure: it could be when the job began."""
+    try:
+        yield
+    except ConfigError as error:
+        raise InfrastructureError(f"{error} It could be written when the job began.") from None
 
 
 def _keeps_conditions(store: Store, path: str) -> bool:
