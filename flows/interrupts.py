@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -32,8 +32,12 @@ class Interrupts:
 
     def said(self) -> int:
         """Say on stderr what happened, and return the exit code."""
-        print(f"interrupted by {signal.Signals(self.signal or 0).name}", file=sys.stderr)  # noqa: T201
+        print(self._message, file=sys.stderr)  # noqa: T201
         return self.exit_code or 1
+
+    @property
+    def _message(self) -> str:
+        return f"interrupted by {signal.Signals(self.signal or 0).name}"
 
     @contextmanager
     def handled(self) -> Iterator[None]:
@@ -58,6 +62,7 @@ class Interrupts:
 
     def _exit(self) -> None:
         """End now: the kernel kills the children with this process, and nothing uncommitted is visible."""
-        if sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), _SHOW_CURSOR.encode())
+        with suppress(OSError, ValueError):
+            cursor = _SHOW_CURSOR if sys.stderr.isatty() else ""
+            os.write(sys.stderr.fileno(), f"{cursor}{self._message}\n".encode())
         os._exit(self.exit_code or 1)

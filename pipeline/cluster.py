@@ -5,13 +5,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.utils import LoopRunner
 
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.errors import InfrastructureError
 from pipeline.config import DaskConfig
+from pipeline.processes import deaf_to_sigint
+
+if TYPE_CHECKING:
+    from tornado.ioloop import IOLoop
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +59,12 @@ def _client(where: "str | LocalCluster") -> Client:
 
 @contextmanager
 def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
-    with tempfile.TemporaryDirectory(prefix="kmeans-dask-", dir=settings.local_directory) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="kmeans-dask-", dir=settings.local_directory) as scratch,
+        _loop() as loop,
+    ):
         cluster = LocalCluster(
+            loop=loop,
             n_workers=settings.workers,
             threads_per_worker=settings.threads_per_worker,
             memory_limit=settings.memory_limit,
@@ -68,6 +78,18 @@ def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
             yield cluster
         finally:
             cluster.close(timeout=5)
+
+
+@contextmanager
+def _loop() -> "Iterator[IOLoop]":
+    """Give an event loop in a thread of its own, whose processes do not hear Ctrl-C."""
+    runner = LoopRunner()
+    with deaf_to_sigint():
+        runner.start()
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
 
 
 def _check_package(client: Client) -> None:

@@ -1,12 +1,17 @@
 """Processes that never outlive the job that started them.
 
-As a Dask preload (`preload="pipeline.processes"`) it binds a worker to the process of its nanny.
+As a Dask preload (`preload="pipeline.processes"`) it binds a worker to the process of its nanny, which alone speaks
+to the user.
 """
 
 import ctypes
+import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -26,6 +31,27 @@ def die_with_parent(parent: int | None = None) -> None:
         os._exit(1)
 
 
+@contextmanager
+def deaf_to_sigint() -> Iterator[None]:
+    """Hold back SIGINT from threads started in the block, and from every process that those start.
+
+    Ctrl-C reaches all processes of a terminal's group; the job's main thread hears it and ends the others.
+    """
+    # The first start of a process would start it and let SIGINT through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def dask_setup(worker: Any) -> None:
     """Bind a Dask worker to its nanny: what a preload is called with."""
     die_with_parent()
+    logging.getLogger("distributed.worker").addFilter(_is_no_task_error)
+
+
+def _is_no_task_error(record: logging.LogRecord) -> bool:
+    """Drop the traceback of a task that failed: the client gets the error, and says it once."""
+    return not str(record.msg).startswith("Compute Failed")
