@@ -547,5 +547,5 @@ def quotient(high, low, n, unit, digits):  # type: ignore[no-untyped-def]
         sticky = sticky or (extra & ((np.uint64(1) << (np.uint64(32) - left)) - np.uint64(1))) != 0
     if sticky:
         mantissa |= np.uint64(1)
-    result = math.ldexp(np.float64(mantissa), power)
+    result = math.ldexp(np.float64(mantissa), int(power))
     return -result if negative else result

@@ -141,10 +141,12 @@ def test_a_block_gives_its_rows_back() -> None:
 
 
 def test_the_same_without_compilation() -> None:
-    """Every test of this file passes with numba switched off."""
+    """Every test of this file, and the small ones of whole passes, sums and means, pass with numba switched off."""
     if UNCOMPILED:
         pytest.skip("this is the run without compilation")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    others = [f"tests/test_{name}.py" for name in ("sums", "pruning", "lloyd")]
+    small = "test_kernels or test_sums or by_hand or rounded or short or goes_on or leave_each"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", small, __file__, *others]
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -80,6 +80,14 @@ def test_pruned_passes_equal_fresh_ones(
     assert len(list(runs(X, k, seed, 12, weights))) == 12
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_short_pruned_runs(kind: str) -> None:
+    """A few passes of each kind of data, few enough to be run without compilation too."""
+    rng = np.random.default_rng(0)
+    X = rows_of_kind(kind, 200, 2, rng).astype("float32")
+    assert len(list(runs(X, 4, 1, 4, rng.integers(0, 4, size=200).astype(np.float64)))) == 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
