@@ -24,7 +24,7 @@ def key_pressed(arguments: list[str], environment: dict[str, str], seconds: floa
         stderr=terminal,
         env=environment,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # noqa: PLW1509 - Ctrl-C needs it
     ) as process:
         os.close(terminal)
         time.sleep(seconds)
