@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask.kernels import TILE, norms_of_tiles
+from kmeans_dask.kernels import TILE
 
 Floats = npt.NDArray[np.float64]
 Offsets = npt.NDArray[np.uint32]
@@ -33,7 +33,6 @@ class Block:
     """
 
     tiles: npt.NDArray[Any]
-    norms: Floats
     n_features: int
     n_rows: int
     first_row: int
@@ -68,7 +67,6 @@ class Block:
         kept = None if self.kept is None else self.kept[a:b]
         return Block(
             tiles=self.tiles[start:stop],
-            norms=self.norms[start:stop],
             n_features=self.n_features,
             n_rows=b - a,
             first_row=self.first_row + (a if kept is None else 0),
@@ -82,7 +80,7 @@ class Block:
         return Block, tuple(getattr(self, f.name) for f in fields(self) if f.name != "cache")
 
     def __sizeof__(self) -> int:
-        arrays = (self.tiles, self.norms, self.kept, self.listed, self.weights)
+        arrays = (self.tiles, self.kept, self.listed, self.weights)
         return 200 + sum(array.nbytes for array in arrays if array is not None)
 
 
@@ -144,23 +142,6 @@ def padded(n_features: int) -> int:
     return -(-n_features // 4) * 4
 
 
-def block_of_tiles(
-    tiles: npt.NDArray[Any],
-    n_features: int,
-    n_rows: int,
-    *,
-    first_row: int = 0,
-    n_source_rows: int | None = None,
-    kept: Offsets | None = None,
-    listed: Offsets | None = None,
-    weights: Floats = NO_WEIGHTS,
-) -> Block:
-    """Return a block of these tiles, its norms computed."""
-    rows = n_rows if n_source_rows is None else n_source_rows
-    norms = norms_of_tiles(tiles)
-    return Block(tiles, norms, n_features, n_rows, first_row, rows, kept, listed, weights)
-
-
 def block_of_rows(rows: Floats, weights: Floats = NO_WEIGHTS) -> Block:
     """Return a float64 block of rows (m, d) as they are, with row ids 0 to m - 1."""
     n_rows, n_features = rows.shape
@@ -168,7 +149,7 @@ def block_of_rows(rows: Floats, weights: Floats = NO_WEIGHTS) -> Block:
     padded_rows = np.zeros((n_tiles * TILE, padded(n_features)))
     padded_rows[:n_rows, :n_features] = rows
     tiles = np.ascontiguousarray(padded_rows.reshape(n_tiles, TILE, -1).transpose(0, 2, 1))
-    return block_of_tiles(tiles, n_features, n_rows, weights=weights)
+    return Block(tiles, n_features, n_rows, 0, n_rows, weights=weights)
 
 
 class Run(Protocol):

@@ -133,28 +133,6 @@ def settle(tile, r, centroids, proposed):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def label_rows(tiles, n_rows, norms, scan, centroids, labels):  # type: ignore[no-untyped-def]
-    """Write each row's label, (n_rows,) int32, exactly as `settle` defines it.
-
-    norms (n_tiles,): an upper bound of |x| in each tile. scan = (negative, squares, radius, unit, floor): the largest
-    |centroid|, the unit roundoff of the tiles' dtype, and what its underflow can hide.
-    """
-    negative, squares, radius, unit, floor = scan
-    work = np.empty(WORK, tiles.dtype)
-    for t in range(tiles.shape[0]):
-        tile = tiles[t]
-        scan_tile(tile.reshape(-1), negative, squares, work)
-        reach = norms[t] + radius
-        open_within = 2.0 * ((negative.shape[1] + 8) * unit * reach * reach + floor)
-        for r in range(min(TILE, n_rows - t * TILE)):
-            label = np.int32(work[_LABEL + r])
-            # Not <= turned round: an overflow to infinity or NaN is left to `settle` as well.
-            if not (np.float64(work[_SECOND + r]) - np.float64(work[_BEST + r]) > open_within):
-                label = np.int32(settle(tile, r, centroids, label))
-            labels[t * TILE + r] = label
-
-
-@compiled()
 def distances_of_rows(tiles, n_rows, columns, labels, sq_distances):  # type: ignore[no-untyped-def]
     """Write each row's canonical squared distance to its centroid, (n_rows,) float64; columns is (d, k)."""
     for t in range(tiles.shape[0]):
@@ -257,21 +235,6 @@ def count_changed(before, after):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def norms_of_tiles(tiles):  # type: ignore[no-untyped-def]
-    """Return an upper bound of the largest row norm of each tile, (n_tiles,) float64."""
-    norms = np.empty(tiles.shape[0])
-    sums = np.empty(TILE)
-    for t in range(tiles.shape[0]):
-        sums[:] = 0.0
-        for f in range(tiles.shape[1]):
-            for r in range(TILE):
-                x = np.float64(tiles[t, f, r])
-                sums[r] += x * x
-        norms[t] = np.sqrt(sums.max()) * (1.0 + 1e-9)
-    return norms
-
-
-@compiled()
 def keep_closer(offset, new_labels, new_sq_distances, labels, sq_distances):  # type: ignore[no-untyped-def]
     """Take the new label (plus offset) and squared distance wherever it is strictly closer."""
     for i in range(labels.shape[0]):
@@ -343,34 +306,37 @@ def count_open(thresholds, labels, slack):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def judge_tile(work, squares, error, thresholds, labels, slack):  # type: ignore[no-untyped-def]
+def judge_tile(work, squares, scan, thresholds, labels, slack):  # type: ignore[no-untyped-def]
     """Turn a scanned tile's scores into labels and slack, (128,) each; return how many rows are left to settle.
 
     A row's slack is by how much its nearest centroid is nearer than any other, less all rounding, plus the threshold
-    of its label; -inf where the two best are too close to call.
+    of its label; -inf where the two best are too close to call, or not numbers.
     """
+    _, _, doubts, doubt, floor = scan
     number = work.dtype.type
-    margin, twice, farthest, none = number(2.0**-20), number(2.0 * error), number(2.0**62), number(-np.inf)
-    zero = number(0)
-    open_rows = 0
-    for r in range(TILE):
-        best, second = work[_BEST + r], work[_SECOND + r]
-        near, far = best + squares[r] + twice, second + squares[r] - twice
-        near = np.sqrt(near if near > zero else zero)
-        far = np.sqrt(far if far > zero else zero)
-        far = far if far < farthest else farthest
-        clear = second - best > twice
-        gap = (far - near) - (far + near) * margin
-        work[r] = gap if clear else none
-        open_rows += 0 if clear else 1
+    more, less, floor = number(1.0 + doubt), number(1.0 - doubt), number(floor)
+    doubt, margin, zero, none = number(doubt), number(2.0**-20), number(0), number(-np.inf)
+    farthest = number(2.0**124)
     for r in range(TILE):
         labels[r] = np.int32(work[_LABEL + r])
+    for r in range(TILE):
+        work[r] = doubts[labels[r]]
+    unsettled = 0
+    for r in range(TILE):
+        near = work[_BEST + r] + work[r] + squares[r] * more + floor
+        far = work[_SECOND + r] + squares[r] * less - floor
+        far = far if far < farthest else farthest
+        clear = far - near > doubt * far
+        near, far = np.sqrt(near if near > zero else zero), np.sqrt(far if far > zero else zero)
+        gap = (far - near) - (far + near) * margin
+        work[r] = gap if clear else none
+        unsettled += 0 if clear else 1
     for r in range(TILE):
         threshold = thresholds[labels[r]]
         bound = np.float32(work[r]) + threshold
         # The last term covers what float32 rounds off its smallest numbers.
         slack[r] = bound - (abs(bound) + threshold) * np.float32(2.0**-21) - np.float32(2.0**-140)
-    return open_rows
+    return unsettled
 
 
 @compiled()
@@ -385,7 +351,7 @@ def settle_rows(tiles, centroids, origin, labels, slack):  # type: ignore[no-unt
 @compiled()
 def move_row(block, factors, totals, at, old, new):  # type: ignore[no-untyped-def]
     """Take one row from a cluster's sums to another's."""
-    tiles, weights = block[0], block[3]
+    tiles, weights = block[0], block[2]
     high, low, rows, weight_high, weight_low = totals
     weighted = weights.shape[0] > 0
     t, r = at // TILE, at % TILE
@@ -413,20 +379,29 @@ def move_row(block, factors, totals, at, old, new):  # type: ignore[no-untyped-d
 
 
 @compiled()
-def judge(block, scan, centroids, thresholds, tile, origin, found):  # type: ignore[no-untyped-def]
-    """Scan one tile, of the block or gathered, and write its rows' labels and slack to found = (labels, slack)."""
-    tiles, norms = block[0], block[2]
-    negative, squares_of_centroids, radius, unit, floor = scan
+def judge(tiles, scan, centroids, thresholds, tile, origin, found):  # type: ignore[no-untyped-def]
+    """Scan one tile, of the block or gathered, and write its rows' labels and slack to found = (labels, slack).
+
+    scan = (negative, squares, doubts, doubt, floor): see `scan_tile` for the first two, the squares lowered by half
+    of doubts, (k4,): what rounding can do to a score through its centroid, doubt: through a row, by its square.
+    """
     work, squares = np.empty(WORK, tiles.dtype), np.empty(TILE, tiles.dtype)
-    scan_tile(tile, negative, squares_of_centroids, work)
+    scan_tile(tile, scan[0], scan[1], work)
     add_squares(tile, squares)
-    norm = 0.0
-    for r in range(origin.shape[0]):
-        norm = max(norm, norms[origin[r] // TILE])
-    reach = norm + radius
-    error = (negative.shape[1] + 8) * unit * reach * reach + floor
-    if judge_tile(work, squares, error * (1 + 2.0**-10), thresholds, found[0], found[1]):
+    if judge_tile(work, squares, scan, thresholds, found[0], found[1]):
         settle_rows(tiles, centroids, origin, found[0], found[1])
+
+
+@compiled()
+def label_rows(tiles, n_rows, scan, centroids, labels):  # type: ignore[no-untyped-def]
+    """Write each row's label, (n_rows,) int32, exactly as `settle` defines it."""
+    found = (np.empty(TILE, np.int32), np.empty(TILE, np.float32))
+    thresholds, lanes = np.zeros(scan[0].shape[0], np.float32), np.arange(TILE)
+    for t in range(tiles.shape[0]):
+        rows = lanes[: min(TILE, n_rows - t * TILE)] + t * TILE
+        judge(tiles, scan, centroids, thresholds, tiles[t].reshape(-1), rows, found)
+        for r in range(rows.shape[0]):
+            labels[rows[r]] = found[0][r]
 
 
 @compiled()
@@ -450,7 +425,7 @@ def keep_rows(block, step, state, totals, found, origin):  # type: ignore[no-unt
 def relabel_rows(block, scan, centroids, step, state, totals):  # type: ignore[no-untyped-def]
     """Bring labels, slack and totals from the last pass to these centroids; return how many labels changed.
 
-    block = (tiles, n_rows, norms, weights): in. step = (thresholds (k,) float32, factors, fresh): in.
+    block = (tiles, n_rows, weights): in. step = (thresholds (k,) float32, factors, fresh): in.
     state = (labels (n_rows,) int32, slack (n_rows,) float32): in and out; totals: in and out, but not when fresh.
     A row is scanned when the movement of its centroid plus the largest of the others' since its last scan reaches
     its slack. Rows to scan are gathered into a tile of their own, or their tile is scanned whole when most are.
@@ -472,7 +447,7 @@ def relabel_rows(block, scan, centroids, step, state, totals):  # type: ignore[n
             continue
         if fresh or count > whole_from:
             rows = lanes[: stop - first] + first
-            judge(block, scan, centroids, thresholds, tiles[t].reshape(-1), rows, found)
+            judge(tiles, scan, centroids, thresholds, tiles[t].reshape(-1), rows, found)
             changed += keep_rows(block, step, state, totals, found, rows)
             continue
         for at in range(first, stop):
@@ -482,11 +457,11 @@ def relabel_rows(block, scan, centroids, step, state, totals):  # type: ignore[n
                 origin[filled] = at
                 filled += 1
                 if filled == TILE:
-                    judge(block, scan, centroids, thresholds, gathered.reshape(-1), origin, found)
+                    judge(tiles, scan, centroids, thresholds, gathered.reshape(-1), origin, found)
                     changed += keep_rows(block, step, state, totals, found, origin)
                     filled = 0
     if filled:
-        judge(block, scan, centroids, thresholds, gathered.reshape(-1), origin[:filled], found)
+        judge(tiles, scan, centroids, thresholds, gathered.reshape(-1), origin[:filled], found)
         changed += keep_rows(block, step, state, totals, found, origin[:filled])
     return changed
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import kernels, sums
-from kmeans_dask.blocks import NO_WEIGHTS, Block, Blocks, Floats, Offsets, Summary, block_of_tiles, padded
+from kmeans_dask.blocks import NO_WEIGHTS, Block, Blocks, Floats, Offsets, Summary, padded
 from kmeans_dask.errors import DataError
 from kmeans_dask.kernels import TILE
 
@@ -131,10 +131,8 @@ def pack(
     for f, column in enumerate(columns):
         largest = kernels.pack_column(column, preparation.shift[f], f, tiles)
         _check_magnitude(largest, preparation, f)
-    return block_of_tiles(
-        tiles, n_features, n_rows, first_row=rows.first_row, n_source_rows=rows.n_source_rows,
-        kept=kept, listed=rows.listed, weights=np.ascontiguousarray(weights, dtype=np.float64),
-    )  # fmt: skip
+    weights = np.ascontiguousarray(weights, dtype=np.float64)
+    return Block(tiles, n_features, n_rows, rows.first_row, rows.n_source_rows, kept, rows.listed, weights)
 
 
 def _check_magnitude(largest: float, preparation: Preparation, feature: int) -> None:
@@ -154,7 +152,7 @@ def finish(block: Block, preparation: Preparation) -> Block:
     for f in range(block.n_features):
         finishing = (preparation.fill[f], preparation.center[f], inverse[f])
         kernels.finish_column(block.tiles, block.n_rows, f, finishing, out)
-    return replace(block, tiles=out, norms=kernels.norms_of_tiles(out), cache={})
+    return replace(block, tiles=out, cache={})
 
 
 def final(blocks: Blocks, packed: Preparation) -> Preparation:

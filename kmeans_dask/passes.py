@@ -12,7 +12,7 @@ from kmeans_dask import kernels, sums
 from kmeans_dask.blocks import Block, Floats, Labels, Summary, padded
 from kmeans_dask.sums import Limbs
 
-Scan = tuple[npt.NDArray[Any], npt.NDArray[Any], float, float, float]
+Scan = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +63,26 @@ def digest(centroids: Floats) -> str:
 
 
 def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
-    """Return centroids as `kernels.label_rows` scans them."""
+    """Return centroids as `kernels.judge` scans them."""
     k, d = centroids.shape
     k4 = padded(k)
     negative = np.zeros((k4, padded(d)), dtype)
-    squares = np.full(k4, np.inf, dtype)
+    squares, doubts = np.full(k4, np.inf, dtype), np.zeros(k4, dtype)
     sq_norms = np.einsum("jf,jf->j", centroids, centroids)  # only the scan's, whose rounding does not count
+    info = np.finfo(dtype)
+    # Twice the bound of a score's error over |x|^2 + |c|^2; the canonical distances round to float64 too.
+    doubt = 4 * (padded(d) + 8) * (float(info.eps) / 2 + 2.0**-52)
     with np.errstate(over="ignore"):  # a given centroid beyond float32 leaves every row to `kernels.settle`
         negative[:k, :d] = -2.0 * centroids
-        squares[:k] = sq_norms
-    info = np.finfo(dtype)
-    radius = float(np.sqrt(sq_norms.max())) * (1 + 1e-9)
-    unit = float(info.eps) / 2 + 2.0**-52  # |c|^2 above and the canonical distance round to float64 too
-    return negative, squares, radius, unit, float(info.tiny) * (d + 8)
+        squares[:k] = sq_norms * (1 - doubt)
+        doubts[:k] = sq_norms * (2 * doubt)
+    return negative, squares, doubts, doubt, float(info.tiny) * (d + 8)
 
 
 def labels_of(block: Block, centroids: Floats, scan: Scan) -> Labels:
     """Return the label of each packed row, (n_rows,) int32."""
     labels = np.empty(block.n_rows, np.int32)
-    kernels.label_rows(block.tiles, block.n_rows, block.norms, scan, centroids, labels)
+    kernels.label_rows(block.tiles, block.n_rows, scan, centroids, labels)
     return labels
 
 

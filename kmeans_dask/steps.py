@@ -106,7 +106,7 @@ def _labelled(blocks: Sequence[Block], step: Step) -> _State:
 def _relabelled(block: Block, step: Step, state: _State, i: int, *, fresh: bool) -> int:
     return int(
         kernels.relabel_rows(
-            (block.tiles, block.n_rows, block.norms, block.weights),
+            (block.tiles, block.n_rows, block.weights),
             step.scan, step.centroids, (step.thresholds, step.factors, fresh),
             (state.labels[i], state.slack[i]), state.totals,
         )

@@ -111,9 +111,9 @@ def without_space(blocks: Sequence[Block]) -> int:
 
 
 def scaled(block: Block, factor: float) -> Block:
-    """Return the block with values and norms times a factor."""
+    """Return the block with values times a factor."""
     return Block(
-        block.tiles * block.tiles.dtype.type(factor), block.norms * factor, block.n_features, block.n_rows,
+        block.tiles * block.tiles.dtype.type(factor), block.n_features, block.n_rows,
         block.first_row, block.n_source_rows, block.kept, block.listed, block.weights,
     )  # fmt: skip
 

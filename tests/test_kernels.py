@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmeans_dask import kernels, passes
-from kmeans_dask.blocks import block_of_tiles
+from kmeans_dask.blocks import Block
 from tests import naive
 from tests.blockings import Case, blocked, cases, cut, labels_under
 
@@ -98,7 +98,7 @@ def test_padding_is_never_seen(n: int) -> None:
     tiles = np.concatenate((clean.tiles, np.zeros((1, *clean.tiles.shape[1:]))))
     for i in range(n, tiles.shape[0] * kernels.TILE):
         tiles[i // kernels.TILE, :, i % kernels.TILE] = 1e6
-    dirty = block_of_tiles(tiles, 3, n)
+    dirty = Block(tiles, 3, n, 0, n)
     scan = passes.scan_of(centroids, tiles.dtype)
     labels = passes.labels_of(dirty, centroids, scan)
     assert labels.tolist() == naive.nearest(X, centroids)
@@ -114,16 +114,6 @@ def test_padding_is_never_seen(n: int) -> None:
     assert np.array_equal(low, expected[1])
 
 
-def test_norms_bound_every_row() -> None:
-    """A tile's norm is at least the length of each of its rows, and hardly more."""
-    X = np.random.default_rng(0).normal(size=(300, 7)).astype(np.float32)
-    (block,) = cut(X, (0, 300))
-    lengths = np.linalg.norm(X.astype(np.float64), axis=1)
-    for t, norm in enumerate(block.norms):
-        longest = lengths[t * 128 : (t + 1) * 128].max()
-        assert longest <= norm <= longest * (1 + 1e-8)
-
-
 def test_a_block_gives_its_rows_back() -> None:
     """Rows, ids and ranges of tiles are those that were packed, with gaps where rows were left out."""
     X = np.random.default_rng(0).normal(size=(300, 3))
@@ -134,7 +124,7 @@ def test_a_block_gives_its_rows_back() -> None:
         assert np.array_equal(part.all_rows(), X[128:])
         assert part.row_ids().tolist() == list(range(128, 300))
         kept = np.arange(0, 600, 2, dtype=np.uint32)
-        gaps = block_of_tiles(block.tiles, 3, 300, first_row=1000, n_source_rows=600, kept=kept, listed=kept)
+        gaps = Block(block.tiles, 3, 300, 1000, 600, kept, kept)
         assert gaps.row_ids().tolist() == list(range(1000, 1600, 2))
         assert gaps.tile_range(2, 3).row_ids().tolist() == list(range(1512, 1600, 2))
         assert gaps.row_id(299) == 1598
