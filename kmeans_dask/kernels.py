@@ -398,7 +398,7 @@ def label_rows(tiles, n_rows, scan, centroids, labels):  # type: ignore[no-untyp
     found = (np.empty(TILE, np.int32), np.empty(TILE, np.float32))
     thresholds, lanes = np.zeros(scan[0].shape[0], np.float32), np.arange(TILE)
     for t in range(tiles.shape[0]):
-        rows = lanes[: min(TILE, n_rows - t * TILE)] + t * TILE
+        rows = lanes[: max(0, min(TILE, n_rows - t * TILE))] + t * TILE
         judge(tiles, scan, centroids, thresholds, tiles[t].reshape(-1), rows, found)
         for r in range(rows.shape[0]):
             labels[rows[r]] = found[0][r]
@@ -441,7 +441,7 @@ def relabel_rows(block, scan, centroids, step, state, totals):  # type: ignore[n
     filled = changed = 0
     for t in range(tiles.shape[0]):
         first = t * TILE
-        stop = min(first + TILE, n_rows)
+        stop = max(first, min(first + TILE, n_rows))
         count = stop - first if fresh else count_open(thresholds, labels[first:stop], slack[first:stop])
         if count == 0:
             continue

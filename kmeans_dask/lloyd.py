@@ -126,9 +126,9 @@ def lloyd(
             break
         path.move(new)
         stop = _stop(step.centroids, new, limits, len(history), bool(wants_stop))
-    partials = _pass(blocks, path.step(blocks, exact=True))
+    last_step = path.step(blocks, exact=True)
+    value = _value(_pass(blocks, last_step), last_step.scales)
     blocks.map_reduce(passes.forget, identity.run, combine=int.__add__)
-    value = _value(partials, step.scales)
     return Fit(
         identity.restart, identity.seed, path.centroids, value.sizes, value.inertia, value.distortion, len(history),
         stop, tuple(history),

@@ -111,7 +111,7 @@ def test_inertia_never_rises(case: Case) -> None:
     # A rounded mean of values up to `reach` is off by reach * 2**-53, the sum's addends by 2**-63 of it.
     slack = case.X.size * (reach * 2.0**-52) ** 2
     # In between, inertia is the difference of sums at most 2**24 times as large.
-    assert all(b <= a * (1 + 2.0**-24) + slack for a, b in itertools.pairwise(costs))
+    assert all(b <= a * (1 + 2.0**-24) + slack for a, b in itertools.pairwise(costs)), costs
 
 
 @pytest.mark.parametrize("n", [126, 127, 128, 129, 255, 256, 257, 383, 384, 385])
@@ -197,6 +197,16 @@ def test_one_outlier_takes_no_digit_of_inertia() -> None:
     assert value.inertia == pytest.approx(
         naive.inertia(X, naive.nearest(X, start), start), abs=300 * 2.0**-33
     )
+
+
+def test_the_last_pass_counts_in_its_own_units() -> None:
+    """A centroid that comes in from far away changes the exponents of a run; what is returned is that of its end."""
+    X = np.random.default_rng(0).normal(size=(129, 1)) * 0.1
+    for max_iter in (1, 2, 3):
+        with blocked(X) as blocks:
+            fit = lloyd.lloyd(blocks, np.array([[2.2], [0.1], [1.4]]), Limits(max_iter), ME)
+            assert fit.stop == "max_iter"
+            assert fit.inertia == lloyd.evaluated(blocks, fit.centroids).inertia < fit.history[-1].inertia
 
 
 def test_a_pass_repeated_or_without_its_cache_gives_the_same() -> None:
