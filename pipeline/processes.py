@@ -49,9 +49,5 @@ def deaf_to_sigint() -> Iterator[None]:
 def dask_setup(worker: Any) -> None:
     """Bind a Dask worker to its nanny: what a preload is called with."""
     die_with_parent()
-    logging.getLogger("distributed.worker").addFilter(_is_no_task_error)
-
-
-def _is_no_task_error(record: logging.LogRecord) -> bool:
-    """Drop the traceback of a task that failed: the client gets the error, and says it once."""
-    return not str(record.msg).startswith("Compute Failed")
+    # What a task raises the client gets, and says once; a scheduler that is gone is the job's own end.
+    logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
