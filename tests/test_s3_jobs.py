@@ -177,25 +177,28 @@ def killed_after_first_part(
         process.kill()
         process.wait()
     (run_id,) = runs_in(begun)
-    time.sleep(0.1)  # a request that was on its way when its sender died may still arrive
+    time.sleep(0.2)  # a request that was on its way when its sender died may still arrive
     return None if f"runs/{run_id}/manifest.json" in output.names() else run_id
 
 
 @pytest.mark.fault
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("kind", "n_kills", "n_files"), [("moto", 20, 25), ("local", 10, 120)])
+@pytest.mark.parametrize(
+    ("kind", "n_kills", "n_files"), [("moto", 20, 25), ("dask", 3, 25), ("local", 10, 120)]
+)
 def test_readers_see_whole_runs_while_whole_jobs_are_killed(
     kind: str, n_kills: int, n_files: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Jobs killed by SIGKILL after their first part and before their manifest are never seen; later jobs commit."""
     paths = write_source(tmp_path / "data", n_files=n_files, n_rows=40)
-    if kind == "moto":
+    if kind != "local":
         server: S3Server = request.getfixturevalue("moto")
         output, env = s3_output(server), environment(server)
         data = upload(server, new_bucket(server), paths)
     else:
         output, env, data = local_output(tmp_path / "out"), environment(), str(tmp_path / "data")
-    job = write_job(tmp_path / "job.toml", data, output.uri)
+    workers: dict[str, Any] = {"dask": {"workers": 2}} if kind == "dask" else {}
+    job = write_job(tmp_path / "job.toml", data, output.uri, **workers)
     committed(job, env)
     reader, killed, draw = Reader(output), [], random.Random(kind)
     reader.start()
