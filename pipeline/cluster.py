@@ -8,8 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import dask
-from distributed import Client, LocalCluster
-from distributed.utils import LoopRunner
+from distributed import Client, LocalCluster, Security
+from distributed.core import rpc
+from distributed.utils import LoopRunner, sync
 
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.errors import InfrastructureError
@@ -39,6 +40,7 @@ def connected(settings: DaskConfig) -> Iterator[Cluster]:
     """Give the workers of the section's cluster: its own local one, ended afterwards, or the one at its address."""
     with ExitStack() as stack:
         if settings.address is not None:
+            _check_scheduler(settings.address)
             client = stack.enter_context(_client(settings.address))
             _check_package(client)
         else:
@@ -51,10 +53,28 @@ def _client(where: "str | LocalCluster") -> Client:
     try:
         return Client(where, direct_to_workers=True, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
-        raise InfrastructureError(
-            f"dask.address: the scheduler at {where} does not answer within {CONNECT_SECONDS} s ({error}). "
-            "Check the address and that the scheduler runs."
-        ) from error
+        raise _no_scheduler(str(where), error) from error
+
+
+def _check_scheduler(address: str) -> None:
+    """Refuse an address where no scheduler answers: a client waits for ever on a port that only takes connections."""
+
+    async def identity() -> None:
+        async with rpc(address, connection_args=Security().get_connection_args("client")) as scheduler:
+            await scheduler.identity(n_workers=0)
+
+    try:
+        with _loop() as loop:
+            sync(loop, identity, callback_timeout=CONNECT_SECONDS)
+    except Exception as error:  # what answers there may be anything
+        raise _no_scheduler(address, error) from error
+
+
+def _no_scheduler(where: str, error: Exception) -> InfrastructureError:
+    return InfrastructureError(
+        f"dask.address: the scheduler at {where} does not answer within {CONNECT_SECONDS} s ({error!r}). "
+        "Check the address and that the scheduler runs."
+    )
 
 
 @contextmanager

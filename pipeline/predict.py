@@ -1,6 +1,7 @@
 """A stored model and new rows -> a committed run of labels, in the layout of a fit."""
 
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,10 +47,10 @@ def _committed(job: Job, fitted: Run, runner: Runner, run_id: str, store: Store)
     found = fitted.model
     with discarding(store, run_id), engine(job.dask) as cluster:
         blocks, _ = runner.step("load", load, cluster, job, plan, found.preparation)
-        value = runner.step("score", evaluated, blocks, found.centroids)
-        naming = Naming(store, run_id, found.centroids, found.cluster_ids)
-        parts = runner.step("write-labels", write_labels, blocks, plan, naming)
-        blocks.close()
+        with closing(blocks):
+            value = runner.step("score", evaluated, blocks, found.centroids)
+            naming = Naming(store, run_id, found.centroids, found.cluster_ids)
+            parts = runner.step("write-labels", write_labels, blocks, plan, naming)
         scored = replace(
             found, sizes=np.array(value.sizes, np.int64), inertia=value.inertia, distortion=value.distortion
         )

@@ -17,13 +17,16 @@ from pipeline.config import job_from_sections
 from pipeline.runner import PlainRunner, Watch
 
 
-def write_files(folder: Path, table: pa.Table, *, files: int = 1, group_rows: int = 2**20) -> str:
+def write_files(
+    folder: Path, table: pa.Table, *, files: int = 1, group_rows: int = 2**20, **options: Any
+) -> str:
     """Write a table's rows as files of row groups, and return their glob."""
     folder.mkdir(parents=True)
     rows = -(-table.num_rows // files)
     for i in range(files):
         part = table.slice(i * rows, rows)
-        pq.write_table(part, folder / f"{i:03d}.parquet", row_group_size=group_rows, write_page_checksum=True)
+        options = {"row_group_size": group_rows, "write_page_checksum": True, **options}
+        pq.write_table(part, folder / f"{i:03d}.parquet", **options)
     return str(folder / "*.parquet")
 
 

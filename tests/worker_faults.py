@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from distributed import Client
@@ -133,10 +134,9 @@ class Processes:
     def start_scheduler(self) -> None:
         """Start the scheduler and wait for its address."""
         file = self.folder / "scheduler.json"
+        where = ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file)]
         self.scheduler = self._start(
-            "scheduler",
-            [*_module("scheduler"), "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show"],
-            ["--scheduler-file", str(file)],
+            "scheduler", [*_module("scheduler"), "--no-dashboard", "--no-show", *where]
         )
         deadline = time.monotonic() + 60
         while not self.address:
@@ -146,19 +146,21 @@ class Processes:
             with contextlib.suppress(OSError, ValueError):
                 self.address = json.loads(file.read_text())["address"]
 
-    def add_worker(
-        self, *options: str, python: str = sys.executable, env: dict[str, str] | None = None
-    ) -> None:
-        """Start a worker of one thread."""
+    def add_worker(self, *options: str, python: str = sys.executable, **keys: Any) -> None:
+        """Start a worker of one thread; keys are those of Popen."""
         fixed = [self.address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder)]
         command = [*_module("worker", python), *fixed, *options]
-        self.workers.append(self._start(f"worker-{len(self.workers)}", command, [], env))
+        self.workers.append(self._start(f"worker-{len(self.workers)}", command, **keys))
 
-    def _start(
-        self, name: str, command: list[str], more: list[str], env: dict[str, str] | None = None
-    ) -> "subprocess.Popen[bytes]":
+    def wait_for_workers(self, n_workers: int) -> None:
+        """Wait until that many workers are there."""
+        if n_workers:
+            with Client(self.address, set_as_default=False) as client:
+                client.wait_for_workers(n_workers, timeout=60)
+
+    def _start(self, name: str, command: list[str], **keys: Any) -> "subprocess.Popen[bytes]":
         with (self.folder / f"{name}.log").open("wb") as log:
-            return subprocess.Popen([*command, *more], stdout=log, stderr=log, env=env)
+            return subprocess.Popen(command, stdout=log, stderr=log, **keys)
 
     def end(self) -> None:
         """Kill what is left of all of them."""
@@ -177,16 +179,15 @@ def _module(role: str, python: str = sys.executable) -> list[str]:
 
 
 @contextlib.contextmanager
-def processes(folder: Path, n_workers: int, *options: str) -> Iterator[Processes]:
+def processes(folder: Path, n_workers: int, memory_limit: str = "1GiB") -> Iterator[Processes]:
     """Give a scheduler and workers without nannies, killed afterwards."""
     folder.mkdir()
     found = Processes(folder)
     try:
         found.start_scheduler()
         for _ in range(n_workers):
-            found.add_worker("--no-nanny", "--memory-limit", "1GiB", *options)
-        with Client(found.address, set_as_default=False) as client:
-            client.wait_for_workers(n_workers, timeout=60)
+            found.add_worker("--no-nanny", "--memory-limit", memory_limit)
+        found.wait_for_workers(n_workers)
         yield found
     finally:
         found.end()

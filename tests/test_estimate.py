@@ -1,0 +1,84 @@
+"""What a job will do, told from the footers alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+
+from kmeans_dask.errors import DataError, TooFewSamplesError
+from pipeline import plan_job
+from pipeline.config import Job
+from pipeline.estimate import check, machine_bytes, summary_of
+from pipeline.source import Plan, scan
+from tests.engine_jobs import job, noise, write_files
+
+
+def planned(job: Job) -> Plan:
+    return scan(job.source, job.kmeans.dtype)
+
+
+def test_the_plan_counts(tmp_path: Path) -> None:
+    """Files, row groups, rows, features, label files and blocks are those of the source."""
+    source = write_files(tmp_path / "data", noise(10_000, n_features=3), files=4, group_rows=600)
+    found = plan_job(job(tmp_path, source, dask={"workers": 2, "block_bytes": "32KiB"}))
+    assert (found.files, found.row_groups, found.rows, found.features) == (4, 20, 10_000, 3)
+    assert found.feature_names == ("x0", "x1", "x2")
+    assert found.label_files == 4
+    # 16 bytes a row of three float32 padded to four: up to 2048 rows a block, so three or four row groups.
+    assert found.blocks == 6
+    assert found.packed_bytes == 160_000
+    assert found.workers == 2
+    assert found.memory_limit_bytes == 2 * 2**30
+
+
+def test_bytes_to_read_are_those_of_the_chosen_columns(tmp_path: Path) -> None:
+    """Columns that are not read do not count: fewer features, fewer bytes."""
+    source = write_files(tmp_path / "data", noise(5000))
+    all_columns = plan_job(job(tmp_path, source))
+    one = plan_job(job(tmp_path, {"path": source, "ids": ["id"], "columns": ["x1"]}))
+    assert 0 < one.read_bytes <= all_columns.read_bytes / 3
+
+
+def test_in_process_the_machine_is_the_limit(tmp_path: Path) -> None:
+    """Without a Dask section the memory is this machine's."""
+    source = write_files(tmp_path / "data", noise(100))
+    assert plan_job(job(tmp_path, source)).memory_limit_bytes == machine_bytes()
+    assert machine_bytes() == pytest.approx(psutil.virtual_memory().total, rel=0.01)
+
+
+def test_memory_grows_with_the_data_and_shrinks_with_the_workers(tmp_path: Path) -> None:
+    """Half the workers need about twice the room for blocks each."""
+    rows = pa.table({f"x{f}": np.zeros(400_000, np.float32) for f in range(16)})
+    source = write_files(tmp_path / "data", rows, group_rows=20_000)
+
+    def needs(**dask: Any) -> int:
+        return plan_job(job(tmp_path, {"path": source}, dask=dask)).memory_bytes
+
+    one, two, four = (needs(workers=n, block_bytes="1MiB") for n in (1, 2, 4))
+    assert one - two == pytest.approx(2 * (two - four), rel=1e-6)
+    assert one - two >= 400_000 * 64 / 2
+
+
+def test_too_few_rows_are_refused(tmp_path: Path) -> None:
+    """Fewer rows than clusters is told from the footers, with both numbers."""
+    settings = job(tmp_path, write_files(tmp_path / "data", noise(31)), n_clusters=50)
+    plan = planned(settings)
+    with pytest.raises(
+        TooFewSamplesError, match=r"n_clusters=50 needs at least 50 rows; .* holds 31\. Lower"
+    ):
+        check(settings, plan, summary_of(settings, plan))
+    check(settings, plan, summary_of(settings, plan), least_rows=31)
+
+
+def test_data_beyond_the_memory_are_refused(tmp_path: Path) -> None:
+    """What a worker would need, what it has, and what to change, from the plan alone."""
+    settings = job(tmp_path, write_files(tmp_path / "data", noise(10_000)), dask={"memory_limit": "310MiB"})
+    plan = planned(settings)
+    with pytest.raises(
+        DataError, match=r"10,000 rows of 4 features need about 30\d MiB in each worker, more than"
+    ):
+        check(settings, plan, summary_of(settings, plan))
+    check(settings, plan, summary_of(settings, plan, limit=2**30))
