@@ -189,6 +189,24 @@ def start_centroids(init: npt.ArrayLike | Model, preparation: Preparation, n_clu
     return np.ascontiguousarray(start)
 
 
+def check_start(model: Model, names: Sequence[str], n_clusters: int) -> None:
+    """Refuse a stored model as the start of other features or another number of clusters."""
+    _check_features(model, names)
+    if model.n_clusters != n_clusters:
+        raise ModelError(
+            f"init: the model has {model.n_clusters} clusters, and n_clusters is {n_clusters}. "
+            "Set n_clusters to the model's, or choose another model."
+        )
+
+
+def _check_features(model: Model, names: Sequence[str]) -> None:
+    if set(model.feature_names) != set(names):
+        raise ModelError(
+            f"init: the model has features {', '.join(model.feature_names)}; the data have {', '.join(names)}. "
+            "Choose the same columns, or another model."
+        )
+
+
 def _array(values: npt.ArrayLike, name: str, dtype: npt.DTypeLike | None = np.float64) -> Array:
     try:
         return np.asarray(values, dtype=dtype)
@@ -200,11 +218,7 @@ def _array(values: npt.ArrayLike, name: str, dtype: npt.DTypeLike | None = np.fl
 
 def _in_order(model: Model, names: tuple[str, ...]) -> Floats:
     """Return a model's centroids in the user's units, its features in the order of names."""
-    if set(model.feature_names) != set(names):
-        raise ModelError(
-            f"init: the model has features {', '.join(model.feature_names)}; the data have {', '.join(names)}. "
-            "Choose the same columns, or another model."
-        )
+    _check_features(model, names)
     return model.centroids_in_units()[:, [model.feature_names.index(name) for name in names]]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_dask.api import start_centroids, warn_of_empty
+from kmeans_dask.api import check_start, start_centroids, warn_of_empty
 from kmeans_dask.blocks import Blocks
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.lloyd import Fit
@@ -64,15 +64,16 @@ def _committed(job: Job, runner: Runner, run_id: str, store: Store) -> Run:
     conditional_put = runner.step("check-output", probe, store)
     plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
     check(job, plan, summary_of(job, plan))
+    start = start_of(job, plan.features)
     logger.info("%d rows of %d features: %s", plan.n_rows, len(plan.features), ", ".join(plan.features))
     with discarding(store, run_id), engine(job.dask) as cluster:
         wishes = Wishes(plan.features, plan.dtype, plan.nulls, job.prepare.scale)
         blocks, preparation = runner.step("load", load, cluster, job, plan, wishes)
-        settings = settings_of(job, preparation)
+        settings = settings_of(job, start, preparation)
         fits = runner.restarts(fit_of(blocks, settings), restarts_of(settings))
         winner = best(fits)
         warn_of_empty(winner)
-        model = model_of(winner, preparation, job.kmeans.init if isinstance(settings.init, str) else "model")
+        model = model_of(winner, preparation, start if isinstance(start, str) else "model")
         naming = Naming(store, run_id, model.centroids, model.cluster_ids)
         parts = runner.step("write-labels", write_labels, blocks, plan, naming)
         blocks.close()
@@ -119,12 +120,20 @@ def load(
     return load_on(cluster, plan, job.dask.block_bytes if job.dask else DEFAULT_BLOCK_BYTES, wishes)
 
 
-def settings_of(job: Job, preparation: Preparation) -> Settings:
-    """Return the restarts' settings; a path in `init` becomes that model's centroids."""
+def start_of(job: Job, features: Sequence[str]) -> str | Model:
+    """Return the start's method, or the stored model that `init` names; one that does not fit is refused unread."""
     keys = job.kmeans
-    init: Any = keys.init
-    if keys.init not in METHODS:
-        init = start_centroids(open_run(keys.init, job.output.storage).model, preparation, keys.n_clusters)
+    if keys.init in METHODS:
+        return keys.init
+    model = open_run(keys.init, job.output.storage).model
+    check_start(model, features, keys.n_clusters)
+    return model
+
+
+def settings_of(job: Job, start: str | Model, preparation: Preparation) -> Settings:
+    """Return the restarts' settings; a model becomes its centroids in the job's prepared space."""
+    keys = job.kmeans
+    init = start if isinstance(start, str) else start_centroids(start, preparation, keys.n_clusters)
     return Settings(keys.n_clusters, init, keys.n_init, keys.max_iter, keys.tol, keys.max_seconds, keys.seed)
 
 

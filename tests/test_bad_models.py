@@ -86,7 +86,7 @@ def test_a_bad_model_is_refused(
     ("sets", "says"),
     [
         ({"kmeans.init": "./absent"}, ("/absent", "no committed run here")),
-        ({"kmeans.n_clusters": 4}, ("n_clusters", "(4, 2)", "(3, 2)")),
+        ({"kmeans.n_clusters": 4}, ("the model has 3 clusters", "n_clusters is 4", "another model")),
         ({"source.columns": ["x"]}, ("features x, y", "the data have x", "another model")),
         ({"source.columns": ["x", "z"]}, ("features x, y", "the data have x, z")),
     ],
