@@ -76,6 +76,11 @@ BAD = [
         "infinity", spoiled({5: INFINITY, 9: -INFINITY}), ("a.parquet", "'y'", "2 infinite values", "replace")
     ),
     Bad(
+        "infinity in the footer",
+        lambda folder: write(folder, {**good_columns(), "y": [INFINITY] * 2 + [1.0] * 598}) and None,
+        ("a.parquet", "'y'", "2 infinite values"),
+    ),
+    Bad(
         "infinity, nulls dropped",
         spoiled({599: INFINITY}),
         ("a.parquet", "'y'", "1 infinite value", "always refused"),

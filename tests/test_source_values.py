@@ -16,9 +16,9 @@ BAD: list[tuple[Any, str, list[str]]] = [
     (pa.array([1, None], pa.int32()), "float32", ["1 null", "source.nulls"]),
     (pa.array([1.0, NAN]), "float32", ["1 null ", "NaN"]),
     (pa.array([1.0, NAN], pa.float16()), "float32", ["1 null ", "NaN"]),
-    (pa.array([1.0, float("inf"), 2.0]), "float64", ["infinit"]),
-    (pa.array([1.0, -float("inf")], pa.float32()), "float32", ["infinit"]),
-    (pa.array([1.0, float("inf")], pa.float16()), "float32", ["infinit"]),
+    (pa.array([1.0, float("inf"), 2.0]), "float64", ["1 infinite value"]),
+    (pa.array([1.0, -float("inf")], pa.float32()), "float32", ["1 infinite value"]),
+    (pa.array([1.0, float("inf")], pa.float16()), "float32", ["1 infinite value"]),
     (pa.array([1.0, 3.4028236e38]), "float32", ["3.4028236e+38", 'kmeans.dtype = "float64"']),
     (pa.array([1, 2**24 + 1]), "float32", ["16777217", 'kmeans.dtype = "float64"']),
     (pa.array([1, -(2**24) - 1], pa.int32()), "float32", ["-16777217"]),
@@ -47,7 +47,7 @@ def test_bad_values(tmp_path: Path, values: pa.Array, dtype: str, parts: list[st
 
 def test_footers_alone_tell(tmp_path: Path) -> None:
     """Nulls and values out of range are refused before any row is read where footers have statistics."""
-    for values, dtype, _ in BAD[:2] + BAD[4:6] + BAD[7:14]:
+    for values, dtype, _ in BAD[:2] + BAD[7:14]:
         path = write(tmp_path / "a.parquet", {"x": values})
         assert "'x'" in refusal(lambda path=path, dtype=dtype: planned(path, dtype), DataError)  # type: ignore[misc]
 

@@ -60,10 +60,6 @@ def check_value(value: Any, type_: pa.DataType, dtype: str, place: Place) -> Non
         digits = int(value.scaleb(type_.scale)) if isinstance(value, Decimal) else value
         if abs(digits) > _EXACT[dtype]:
             raise _inexact(value, dtype, place)
-    elif np.isinf(value):
-        raise DataError(
-            f"{place} holds infinity. Infinite values are always refused: remove or replace them."
-        )
     elif dtype == "float32" and abs(value) >= FLOAT32_OVERFLOW:
         raise DataError(f'{place} holds {value:.9g}, too large for float32. Set kmeans.dtype = "float64".')
 
