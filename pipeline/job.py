@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -69,14 +69,14 @@ def _committed(job: Job, runner: Runner, run_id: str, store: Store) -> Run:
     with discarding(store, run_id), engine(job.dask) as cluster:
         wishes = Wishes(plan.features, plan.dtype, plan.nulls, job.prepare.scale)
         blocks, preparation = runner.step("load", load, cluster, job, plan, wishes)
-        settings = settings_of(job, start, preparation)
-        fits = runner.restarts(fit_of(blocks, settings), restarts_of(settings))
-        winner = best(fits)
-        warn_of_empty(winner)
-        model = model_of(winner, preparation, start if isinstance(start, str) else "model")
-        naming = Naming(store, run_id, model.centroids, model.cluster_ids)
-        parts = runner.step("write-labels", write_labels, blocks, plan, naming)
-        blocks.close()
+        with closing(blocks):
+            settings = settings_of(job, start, preparation)
+            fits = runner.restarts(fit_of(blocks, settings), restarts_of(settings))
+            winner = best(fits)
+            warn_of_empty(winner)
+            model = model_of(winner, preparation, start if isinstance(start, str) else "model")
+            naming = Naming(store, run_id, model.centroids, model.cluster_ids)
+            parts = runner.step("write-labels", write_labels, blocks, plan, naming)
         record = run_record(
             job_document=resolved(job), run_id=run_id, conditional_put=conditional_put, plan=plan, parts=parts,
             model=model, fits=fits, workers_lost=cluster.losses.workers if cluster else 0,
