@@ -33,8 +33,11 @@ class LocalBlocks:
         return reduce(combine, self._pool.map(lambda group: fn(group, *args), self._groups))
 
     def map_blocks(self, fn: Callable[..., Block], *args: Any) -> "LocalBlocks":
-        """Return the blocks fn(block, *args)."""
-        return LocalBlocks(list(self._pool.map(lambda block: fn(block, *args), self.blocks)), self.n_threads)
+        """Return the blocks fn(block, *args), each old one freed as its new one is made; this object ends."""
+        blocks, self.blocks, self._groups = self.blocks, [], []
+        new = list(self._pool.map(lambda _: fn(blocks.pop(), *args), range(self.n_blocks)))
+        self.close()
+        return LocalBlocks(new, self.n_threads)
 
     def map_runs(
         self, pieces: Callable[..., T], write: Callable[..., R], runs: Sequence[Run], *args: Any

@@ -104,6 +104,7 @@ def load_here(
     with ThreadPoolExecutor(n_threads, thread_name_prefix="load") as pool:
         rest = pool.map(lambda load: read_load(plan, load, ready), loads[len(first) :])
         blocks = LocalBlocks([block for held in (*first, *rest) for block in held], n_threads)
+    first.clear()  # this frame must not keep rows alive that are about to be replaced
     final = finishing(blocks, ready, wishes)
     return (blocks if final is None else blocks.map_blocks(packing.finish, final)), final or ready
 

@@ -1,6 +1,7 @@
 """The same contract on both engines: what the algorithm gets never depends on who runs it, or on the blocks."""
 
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmeans_dask import kmeans, packing, seeding
-from kmeans_dask.blocks import Blocks
+from kmeans_dask.blocks import Block, Blocks
 from kmeans_dask.dask_blocks import DaskBlocks
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.dask_shards import PLUGIN
@@ -112,6 +113,22 @@ def test_map_blocks_changes_every_block(engine: Maker) -> None:
         ) as changed:
             np.testing.assert_array_equal(changed.summary.highest, before.highest * 8)
             assert sorted(changed.map_reduce(engine_data.ids_of, combine=list.__add__)) == list(range(3000))
+
+
+def test_changed_blocks_replace_the_old() -> None:
+    """In process too, map_blocks never holds the data twice: each old block is freed as its new one is made."""
+    with LocalBlocks(packed(TABLE, cut(3000, 300)), n_threads=2) as blocks:
+        old = [weakref.ref(block.tiles) for block in blocks.blocks]
+        left: list[int] = []
+
+        def look(block: Block) -> Block:
+            left.append(sum(tiles() is not None for tiles in old))
+            return engine_data.scaled(block, 2.0)
+
+        with closing(blocks.map_blocks(look)):
+            # Two at work on two threads, and one whose thread has not let go of it yet.
+            assert left[-1] <= 3
+            assert not any(tiles() is not None for tiles in old)
 
 
 def test_map_runs_gives_each_run_its_rows_in_order(engine: Maker) -> None:
