@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -38,7 +39,11 @@ Verbose = Annotated[bool, Parameter(negative="", help="Say what every step does.
 Quiet = Annotated[bool, Parameter(negative="", help="Say nothing but errors.")]
 Signals = Annotated[Interrupts, Parameter(parse=False)]
 
-app = App(name="kmeans-dask", help="K-means clustering as a data pipeline: Parquet in, clusters out.")
+app = App(
+    name="kmeans-dask",
+    version=lambda: version("kmeans-dask"),
+    help="K-means clustering as a data pipeline: Parquet in, clusters out.",
+)
 
 
 def main() -> None:
@@ -191,10 +196,7 @@ def _run_in_flow(job: "Job", signals: Interrupts, verbosity: "Verbosity") -> "Ru
 def _show(values: dict[str, Any], as_json: bool) -> None:
     from flows import report
 
-    if as_json:
-        print(json.dumps(values))  # noqa: T201
-    else:
-        report.stdout().print(report.table_of(values))
+    print(json.dumps(values) if as_json else report.table_of(values))  # noqa: T201
 
 
 if __name__ == "__main__":

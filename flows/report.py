@@ -21,6 +21,7 @@ Verbosity = Literal["quiet", "normal", "verbose"]
 
 OURS: Final = ("kmeans_dask", "pipeline", "flows")
 _LINES_SHOWN: Final = 20
+_VALUES_SHOWN: Final = 100
 _NAMES: Final = {"n_iter": "iterations", "stop": "stopped by", "restart": "best restart"}
 
 
@@ -120,23 +121,20 @@ def result_of(run: "Run") -> dict[str, Any]:
     return {"run_id": run.run_id, "path": run.uri, **run.manifest["result"]}
 
 
-def table_of(values: dict[str, Any]) -> Table:
-    """Return JSON values as a table of two columns."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for key, value in values.items():
-        table.add_row(_NAMES.get(key, key.replace("_", " ")), _text(value))
-    return table
+def table_of(values: dict[str, Any]) -> str:
+    """Return JSON values as lines of two columns, never broken: a path can be copied from a narrow terminal."""
+    named = [(_NAMES.get(key, key.replace("_", " ")), _text(value)) for key, value in values.items()]
+    width = max(len(name) for name, _ in named)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in named)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.10g}"
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def stdout() -> Console:
-    """Return the console of results."""
-    return Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    shown = ", ".join(map(str, value[:_VALUES_SHOWN]))
+    return shown if len(value) <= _VALUES_SHOWN else f"{shown}, ... ({len(value)} in all)"
 
 
 def stderr() -> Console:

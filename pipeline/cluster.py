@@ -83,17 +83,24 @@ def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
         tempfile.TemporaryDirectory(prefix="kmeans-dask-", dir=settings.local_directory) as scratch,
         _loop() as loop,
     ):
-        cluster = LocalCluster(
-            loop=loop,
-            n_workers=settings.workers,
-            threads_per_worker=settings.threads_per_worker,
-            memory_limit=settings.memory_limit,
-            local_directory=scratch,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # any free port: /metrics and /health, and no clash of two jobs
-            preload=["pipeline.processes"],
-            silence_logs=logging.ERROR,
-        )
+        try:
+            cluster = LocalCluster(
+                loop=loop,
+                n_workers=settings.workers,
+                threads_per_worker=settings.threads_per_worker,
+                memory_limit=settings.memory_limit,
+                local_directory=scratch,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",  # any free port: /metrics and /health, and no clash of two jobs
+                preload=["pipeline.processes"],
+                silence_logs=logging.ERROR,
+            )
+        except RuntimeError as error:
+            raise InfrastructureError(
+                f"dask: the local workers did not start ({error}). They import the script that runs the job: "
+                'it must be a file, and run the job under `if __name__ == "__main__":`. '
+                "Else see above for what they said."
+            ) from error
         try:
             yield cluster
         finally:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,31 @@ def test_every_log_line_carries_the_run_id(tmp_path: Path) -> None:
     assert all(run_id in line for line in lines)
     for restart in range(3):
         assert any(f"restart {restart} iteration 1: distortion " in line for line in lines)
+
+
+def test_many_sizes_are_cut_short_in_the_table_alone(tmp_path: Path) -> None:
+    """A table shows the first hundred sizes and their number; --json has all of them."""
+    arguments = ["--no-prefect", "--set", "kmeans.n_clusters=150", "--set", "kmeans.n_init=1"]
+    done = command("run", write_job(tmp_path), *arguments)
+    assert done.stdout.rstrip().endswith("... (150 in all)")
+    done = command("run", tmp_path / "job.toml", *arguments, "--json")
+    assert len(json.loads(done.stdout)["sizes"]) == 150
+
+
+def test_the_version_is_the_distributions(tmp_path: Path) -> None:
+    """`--version` prints what pip shows."""
+    assert command("--version").stdout.strip() == version("kmeans-dask")
+
+
+def test_a_script_without_the_guard_is_told_of_it(tmp_path: Path) -> None:
+    """Workers import the script that runs a job; one that runs it at once gets an error that names the guard."""
+    job, script = write_job(tmp_path), tmp_path / "script.py"
+    script.write_text(
+        f"import pipeline\npipeline.run_job(pipeline.load_job({str(job)!r}, ['dask.workers=1']))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert 'if __name__ == "__main__"' in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_set_changes_one_key(tmp_path: Path) -> None:

@@ -238,6 +238,13 @@ def test_unreadable_files(tmp_path: Path) -> None:
         load_job(tmp_path / "job.toml")
 
 
+def test_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
+    """A job written by an editor on Windows is read as any other."""
+    path = tmp_path / "job.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
+    assert load_job(path).kmeans.n_clusters == 3
+
+
 def test_base_directory_is_not_a_pattern(tmp_path: Path) -> None:
     """A bracket in the job file's own directory does not become part of its glob."""
     odd = tmp_path / "a[1]"

@@ -26,11 +26,15 @@ def load_job(path: str | Path, sets: Sequence[str] = ()) -> Job:
     """
     path = Path(path).expanduser()
     try:
-        sections = tomllib.loads(path.read_text(encoding="utf-8"))
+        sections = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such job file. Check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a UTF-8 text file ({error}).") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not a text in UTF-8 ({error}). Name a TOML file, saved as UTF-8."
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Name the job's TOML file.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}.") from error
     return job_from_sections(sections, path.absolute().parent, sets, place=str(path))
