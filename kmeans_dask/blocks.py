@@ -90,7 +90,9 @@ class Summary:
 
     n_samples: int
     n_weighted: int  # rows of positive weight
-    lowest: Floats  # (n_features,) over the kept rows; zeros when there are none
+    lowest: (
+        Floats  # (n_features,) over the kept rows; zeros without rows, NaN without a value that is not null
+    )
     highest: Floats
     highest_weight: float
 
@@ -101,14 +103,14 @@ class Summary:
         return Summary(
             self.n_samples + other.n_samples,
             self.n_weighted + other.n_weighted,
-            np.minimum(self.lowest, other.lowest),
-            np.maximum(self.highest, other.highest),
+            np.fmin(self.lowest, other.lowest),
+            np.fmax(self.highest, other.highest),
             max(self.highest_weight, other.highest_weight),
         )
 
     def magnitudes(self) -> Floats:
         """Return the largest |x| of each feature, (n_features,)."""
-        return np.maximum(np.abs(self.lowest), np.abs(self.highest))
+        return np.nan_to_num(np.maximum(np.abs(self.lowest), np.abs(self.highest)))
 
 
 def summarise(blocks: Sequence[Block]) -> Summary:
@@ -134,7 +136,7 @@ def _summary(block: Block) -> Summary:
 def _extreme(ufunc: np.ufunc, parts: Sequence[npt.NDArray[Any]]) -> Floats:
     extremes = [ufunc.reduce(ufunc.reduce(part, axis=2), axis=0) for part in parts if part.size]
     found: Floats = ufunc.reduce(extremes, axis=0).astype(np.float64)
-    return np.nan_to_num(found, nan=0.0)
+    return found
 
 
 def padded(n_features: int) -> int:

@@ -46,7 +46,7 @@ class Shards(WorkerPlugin):
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
         """Drop a shard as soon as Dask frees one of its blocks: its client has left or has moved it."""
         if start == "memory" and finish in ("released", "forgotten", "cancelled"):
-            for shard in [shard for shard, (keys, _) in self.shards.items() if key in keys]:
+            for shard in [shard for shard, (keys, _) in list(self.shards.items()) if key in keys]:
                 self._drop(shard)
 
     async def ping(self) -> bytes:
@@ -123,7 +123,7 @@ class Shards(WorkerPlugin):
     def _drop(self, shard: str) -> None:
         held = self.shards.pop(shard, None)
         if held is not None:
-            held[1].close()
+            held[1].close(wait=False)  # on the event loop, which must not wait for a pass to end
 
     async def _answer(self, shard: str, fn: Callable[[], Any]) -> bytes:
         """Run fn on a thread and pickle what it returns or raises; Dask would log each error of a user's data."""

@@ -119,7 +119,8 @@ def pick(blocks: Sequence[Block], run: str, known: Known, first_row_id: int, res
             sq_distances, _ = nearest(block, run, known)
             factor = sums.scale(known.cost_exponent)
             i = kernels.row_at(sq_distances, block.weights, factor, *sums.parted(rest))
-            return Rows(np.array([block.row_id(i)]), block.rows(np.array([i])))
+            if i >= 0:  # else rows were grouped anew since their costs were asked, and these are fewer
+                return Rows(np.array([block.row_id(i)]), block.rows(np.array([i])))
     return Rows.none(blocks[0].n_features)
 
 

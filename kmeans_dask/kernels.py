@@ -335,7 +335,8 @@ def judge_tile(work, squares, scan, thresholds, labels, slack):  # type: ignore[
         threshold = thresholds[labels[r]]
         bound = np.float32(work[r]) + threshold
         # The last term covers what float32 rounds off its smallest numbers.
-        slack[r] = bound - (abs(bound) + threshold) * np.float32(2.0**-21) - np.float32(2.0**-140)
+        lowered = bound - (abs(bound) + threshold) * np.float32(2.0**-21) - np.float32(2.0**-140)
+        slack[r] = np.float32(-np.inf) if work[r] == none else lowered
     return unsettled
 
 

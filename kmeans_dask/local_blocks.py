@@ -52,9 +52,9 @@ class LocalBlocks:
 
         return list(self._pool.map(one, runs))
 
-    def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown(cancel_futures=True)
+    def close(self, *, wait: bool = True) -> None:
+        """End the threads, after what they are at; wait for that, or let them end by themselves."""
+        self._pool.shutdown(wait=wait, cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self

@@ -58,10 +58,12 @@ def lloyd_pass(blocks: Sequence[Block], step: Step) -> Partials:
     elif state.names != step.names:
         state.changed = sum(_relabelled(block, step, state, i, fresh=False) for i, block in enumerate(blocks))
         state.names = step.names
-    blocks[0].cache[step.run] = state
     high, low, rows, weight_high, weight_low = state.totals
     weight, columns = sums.normalised(weight_high, weight_low), sums.normalised(high, low)
-    return Partials(rows.copy(), weight, columns, _inertia(state, step) if step.exact else 0, state.changed)
+    inertia = _inertia(state, step) if step.exact else 0
+    partials = Partials(rows.copy(), weight, columns, inertia, state.changed)
+    blocks[0].cache[step.run] = state
+    return partials
 
 
 def _remembered(blocks: Sequence[Block], step: Step) -> _State | None:

@@ -255,6 +255,18 @@ def test_moments_do_not_depend_on_blocks(data: st.DataObject) -> None:
 # Bounds ---------------------------------------------------------------------------------------
 
 
+def test_pieces_without_a_value_do_not_widen_the_bounds() -> None:
+    """A column that is null all through one piece has the moments of its values, however it is cut."""
+    column = np.random.default_rng(0).normal(size=2048) + 1e6
+    column[:512] = NAN
+    found = []
+    for cuts in ((0, 2048), (0, 512, 2048), (0, 128, 300, 512, 2048)):
+        blocks, _ = packed([column], wishes(1, nulls="mean"), cuts)
+        with LocalBlocks(blocks, 1) as local:
+            found.append([moment.tolist() for moment in packing.moments(local)])
+    assert found[0] == found[1] == found[2]
+
+
 def test_magnitudes_beyond_the_dtype_are_refused() -> None:
     """A value too far from its column's centre for squared distances names feature, value, limit and fix."""
     rule = r"feature 'b': a value lies 3e\+18 from .* centre; .* hold only 8.15\d*e\+17\. Set dtype = \"float64\""

@@ -14,7 +14,7 @@ from kmeans_dask.blocks import Blocks
 from kmeans_dask.lloyd import Track
 from kmeans_dask.passes import Partials
 from kmeans_dask.steps import Step, lloyd_pass
-from tests.blockings import KINDS, blocked, rows_of_kind
+from tests.blockings import KINDS, blocked, labels_under, rows_of_kind
 
 MOVES = ("means", "small", "jump", "none")
 
@@ -105,6 +105,16 @@ def test_bounds_at_the_edges_of_float32(exponent: int) -> None:
     """Bounds are kept in float32: rows whose distances it cannot tell apart, or hold, are scanned."""
     X = np.random.default_rng(0).normal(size=(2000, 2)) * 2.0**exponent
     assert len(list(runs(X, 20, 0, 15, None))) == 15
+
+
+def test_a_centroid_beyond_float32_takes_no_row_from_the_others() -> None:
+    """A start so far away that thresholds are infinite: every row is decided, in each pass."""
+    X = np.random.default_rng(0).normal(size=(2000, 1)).astype(np.float32)
+    start = np.array([[0.0], [1e40], [0.5], [-0.5], [1.0]])
+    with blocked(X) as blocks:
+        fit = lloyd.lloyd(blocks, start, lloyd.Limits(50), lloyd.Identity())
+        assert list(fit.sizes) == list(lloyd.evaluated(blocks, fit.centroids).sizes)
+        assert list(fit.sizes) == np.bincount(labels_under(blocks, fit.centroids), minlength=5).tolist()
 
 
 def test_most_rows_are_skipped() -> None:

@@ -169,6 +169,16 @@ def test_a_chosen_row_costs_exactly_nothing(case: Case) -> None:
     assert all(found[0][0][i] == 0 for i in range(0, len(case.X), max(1, len(case.X) // 4)))
 
 
+def test_rows_grouped_anew_between_cost_and_pick_are_asked_again() -> None:
+    """A piece that begins with the named row but ends before the drawn one picks nothing, and never padding."""
+    X = np.arange(400.0).reshape(-1, 1)
+    with blocked(X, n_threads=3) as parts:
+        known = draws.Known.nothing(parts.summary)
+        (cost,) = draws.costs(parts.blocks, "other", known)
+        last = parts.map_reduce(draws.pick, "run", known, 0, cost.total - 1, combine=draws.Rows.joined)
+        assert last.row_ids.tolist() == []
+
+
 def test_costs_are_exact_and_picks_follow_them() -> None:
     """The total is the sum of the rows' costs, and each unit of it belongs to one row, whatever the blocks."""
     X = np.arange(6.0)[:, None]
