@@ -1,5 +1,6 @@
 """Directories named key=value below the source's directory -> partition columns."""
 
+import re
 from collections.abc import Sequence
 from urllib.parse import unquote
 
@@ -10,6 +11,7 @@ from pipeline.source.listing import Listed
 from pipeline.source.plan import PartitionValue
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")  # as written again: 007 is a name, not the number 7
 
 
 def partition_columns(
@@ -35,10 +37,11 @@ def _pairs(below: str) -> dict[str, str]:
 
 
 def _type(values: Sequence[str]) -> pa.DataType:
-    # As written again: 007 is a name, not the number 7.
-    whole = all(v == _NULL or (v.lstrip("-").isdecimal() and str(int(v)) == v) for v in values)
-    fits = whole and all(v == _NULL or -(2**63) <= int(v) < 2**63 for v in values)
-    return pa.int64() if fits else pa.string()
+    return pa.int64() if all(v == _NULL or _is_int64(v) for v in values) else pa.string()
+
+
+def _is_int64(text: str) -> bool:
+    return _WHOLE.fullmatch(text) is not None and -(2**63) <= int(text) < 2**63
 
 
 def _value(text: str, type_: pa.DataType) -> PartitionValue:
