@@ -96,7 +96,7 @@ def write_run(run: PartRun, pieces: Sequence[Piece], naming: Naming) -> PartReco
     distances = pa.array(np.concatenate([piece.distances for piece in pieces]), mask=missing)
     listed = None if len(row_ids) == run.n_rows else row_ids - run.first_row
     ids = read_ids(run.plan, run.part, listed)
-    first_row = run.first_row - run.plan.files[run.part.file].first_row
+    first_row = run.first_row - run.plan.file(run.part.file).first_row
     return write_part(
         naming.store, naming.run_id, run.part.file, first_row, ids=ids, clusters=clusters, distances=distances
     )

@@ -1,6 +1,7 @@
 """The plan: row groups, parts, the filter and partitions."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 
 from kmeans_dask.errors import ConfigError, DataError
 from pipeline.source import read_ids, read_rows
+from pipeline.source.listing import Listed
+from pipeline.source.partitions import partition_columns
+from pipeline.storage import Entry, open_store
 from tests.source_files import planned, positions, read, refusal, write, write_years
 
 
@@ -48,8 +52,23 @@ def test_plan_travels(years: Path) -> None:
     again = pickle.loads(pickle.dumps(plan))
     assert again == plan
     narrow = pickle.loads(pickle.dumps(plan.narrowed(plan.row_groups[-2:])))
-    assert [file.metadata is None for file in narrow.files] == [True, True, False]
+    assert [file.index for file in narrow.files] == [2]
     assert read_rows(narrow, narrow.row_groups).columns[0].tolist() == [14.0, 15.0, 16.0, 17.0, 18.0]
+
+
+def test_a_narrowed_plan_of_many_files_stays_small(years: Path) -> None:
+    """What travels with one load does not grow with the number of files, nor with a long list of paths."""
+    plan = planned([f"{years}/a.parquet", *(str(write(years / f"{i}.parquet", {"x": [1.0]})) for i in range(50))],
+                   columns=["x"])  # fmt: skip
+    first, group = plan.files[0], plan.row_groups[0]
+    many = replace(
+        plan,
+        files=tuple(replace(first, index=i, first_row=i * 10) for i in range(5000)),
+        row_groups=tuple(replace(group, file=i, first_row=i * 10) for i in range(5000)),
+    )
+    narrow = many.narrowed(many.row_groups[4321:4322])
+    assert narrow.file(4321) == many.files[4321]
+    assert len(pickle.dumps(narrow)) < 4000 + len(pickle.dumps(first.metadata))
 
 
 def test_filter_prunes_row_groups_but_not_parts(years: Path) -> None:
@@ -130,6 +149,27 @@ def test_partitions(tmp_path: Path) -> None:
     assert planned(f"{tmp_path}/year=*").partitions == (("year", pa.int64()), ("place", pa.string()))
     write(tmp_path / "flat.parquet", {"x": [1.0], "year": [0]})
     assert "partition directories disagree" in refusal(lambda: planned(tmp_path), DataError)
+
+
+@pytest.mark.parametrize(
+    ("value", "type_"),
+    [
+        ("0", pa.int64()),
+        ("-5", pa.int64()),
+        (str(-(2**63)), pa.int64()),
+        (str(2**63), pa.string()),
+        ("--5", pa.string()),
+        ("-0", pa.string()),
+        ("5-", pa.string()),
+        ("-", pa.string()),
+        ("٣", pa.string()),
+        ("9" * 5000, pa.string()),
+    ],
+)
+def test_partition_values_that_look_like_numbers(value: str, type_: pa.DataType) -> None:
+    """Only whole numbers of 64 bits, as they would be written again, are numbers; whatever else is text."""
+    listed = [Listed(open_store("/"), Entry("x", 0, ""), f"k={value}/x.parquet")]
+    assert partition_columns(listed)[0] == {"k": type_}
 
 
 def test_partition_values_that_are_not_all_numbers(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pipeline.storage import open_store
 
 def read_chunks(plan: Plan, groups: Sequence[RowGroup], columns: Sequence[str]) -> pa.Table:
     """Return columns of row groups of one file, each column chunk read once and on this thread."""
-    file = plan.files[groups[0].file]
+    file = plan.file(groups[0].file)
     try:
         table = _read(plan, file, groups, columns)
     except KMeansError:

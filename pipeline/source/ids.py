@@ -19,7 +19,7 @@ def read_ids(plan: Plan, part: Part, listed: Offsets | None = None) -> pa.Table:
     None: every row of the part's row groups. Each column chunk is read once, those without a listed row not
     at all. Without ids nothing is read and the table has no columns.
     """
-    file = plan.files[part.file]
+    file = plan.file(part.file)
     partition = {
         name: pa.scalar(value, type_)
         for (name, type_), value in zip(plan.partitions, file.partition, strict=True)
@@ -41,7 +41,7 @@ def _read(plan: Plan, part: Part, columns: list[str], offsets: Offsets) -> pa.Ta
     of_group = np.searchsorted(starts, offsets, side="right") - 1
     groups = [part.row_groups[i] for i in np.unique(of_group)]
     if not groups:
-        return plan.files[part.file].metadata.schema.to_arrow_schema().empty_table().select(columns)
+        return plan.file(part.file).metadata.schema.to_arrow_schema().empty_table().select(columns)
     table = read_chunks(plan, groups, columns)
     present = _offsets(groups, part.first_row)
     if len(present) == len(offsets):

@@ -1,7 +1,9 @@
 """What a job will read, known before any row is read."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,7 +70,7 @@ class Plan:
     """The files, and the row groups that can hold rows which pass the filter, in the source's order."""
 
     place: str  # the source as the user wrote it, for messages
-    files: tuple[SourceFile, ...]
+    files: tuple[SourceFile, ...]  # in the order of their indices; all of them, unless narrowed
     row_groups: tuple[RowGroup, ...]
     parts: tuple[Part, ...]
     features: tuple[str, ...]
@@ -79,7 +81,7 @@ class Plan:
     dtype: str
     partitions: tuple[tuple[str, pa.DataType], ...]
     n_rows: int  # of `row_groups`: at most so many rows are clustered
-    n_source_rows: int  # of `files`
+    n_source_rows: int  # of all files
     n_bytes: int  # compressed, of the column chunks that are read to be clustered
     storage: StorageConfig
 
@@ -90,14 +92,15 @@ class Plan:
         partitions = {name for name, _ in self.partitions}
         return tuple(name for name in dict.fromkeys(wanted) if name not in partitions)
 
+    def file(self, index: int) -> SourceFile:
+        """Return the file of an index, by which row groups and parts name it."""
+        return self.files[bisect_left(self.files, index, key=attrgetter("index"))]
+
     def head(self, n: int = 65_536) -> tuple[RowGroup, ...]:
         """Return the row groups that hold the first `n` source rows; empty if the filter rules them out."""
         return tuple(group for group in self.row_groups if group.first_row < n)
 
     def narrowed(self, row_groups: Sequence[RowGroup]) -> "Plan":
         """Return this plan for reading `row_groups` alone: it travels to a worker without the other files."""
-        kept = {group.file for group in row_groups}
-        # One stand-in for all, so that a plan of many files stays small when it is pickled for each task.
-        blank = SourceFile(-1, "", "", 0, "", 0, 0, "", (), None)
-        files = tuple(file if file.index in kept else blank for file in self.files)
+        files = tuple(self.file(index) for index in sorted({group.file for group in row_groups}))
         return replace(self, files=files, row_groups=tuple(row_groups), parts=())

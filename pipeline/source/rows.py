@@ -68,7 +68,7 @@ def read_rows(plan: Plan, row_groups: Sequence[RowGroup]) -> Rows:
 
 
 def _read_piece(plan: Plan, groups: list[RowGroup], first_row: int) -> _Piece:
-    file = plan.files[groups[0].file]
+    file = plan.file(groups[0].file)
     table = read_chunks(plan, groups, plan.columns)
     listed = np.concatenate([np.arange(g.first_row - first_row, g.end_row - first_row) for g in groups])
     try:

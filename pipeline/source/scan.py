@@ -20,6 +20,7 @@ from pipeline.source.statistics import Found, check
 PART_ROWS = 2**20
 
 _FOOTERS_AT_ONCE = 16
+_PATHS_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class _Scanned:
 
 def scan(source: SourceConfig, dtype: str) -> Plan:
     """Return the plan for a source that is clustered as `dtype`; each footer is read once."""
-    place = ", ".join(source.path)
+    place = _place(source.path)
     listed = list_files(source.path, source.storage)
     with ThreadPoolExecutor(min(_FOOTERS_AT_ONCE, len(listed))) as pool:
         metadata = list(pool.map(footers.read_footer, listed))
@@ -71,6 +72,13 @@ def scan(source: SourceConfig, dtype: str) -> Plan:
         n_bytes=sum(file.n_bytes for file in scanned),
         storage=source.storage,
     )
+
+
+def _place(paths: Sequence[str]) -> str:
+    """Return the paths for a message; a list of thousands stays short."""
+    more = len(paths) - _PATHS_NAMED
+    named = ", ".join(paths[:_PATHS_NAMED])
+    return named if more <= 0 else f"{named} and {more:,} more"
 
 
 def _number(
