@@ -13,7 +13,7 @@ from distributed import Client, Future, wait
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
 
-from kmeans_dask.dask_messages import Lost, Pulse, listed_workers, scheduler_asked
+from kmeans_dask.dask_messages import Lost, Pulse, holders_of, listed_workers, scheduler_asked
 from kmeans_dask.dask_shards import Shards
 from kmeans_dask.errors import InfrastructureError
 from kmeans_dask.placement import Host
@@ -47,6 +47,7 @@ class Cluster:
         self._lock = threading.Lock()
         client.register_plugin(Shards())
         self._expected_workers = len(self.hosts())
+        self._relied_on: set[str] = set()
 
     def hosts(self) -> list[Host]:
         """Return the workers that are there."""
@@ -64,9 +65,8 @@ class Cluster:
         while True:
             hosts = self.hosts()
             waited = time.monotonic() - began
-            if len(hosts) >= self._expected_workers - len(self.losses.silent) and hosts:
-                return hosts
-            if hosts and waited > _REPLACEMENT_SECONDS:
+            if hosts and (len(hosts) >= self._expected_workers or waited > _REPLACEMENT_SECONDS):
+                self._expected_workers = len(hosts)  # those that did not come are not awaited again
                 return hosts
             if waited > _NO_WORKER_SECONDS:
                 raise InfrastructureError(
@@ -74,12 +74,26 @@ class Cluster:
                 )
             time.sleep(0.1)
 
+    def rely_on(self, addresses: Iterable[str]) -> None:
+        """Take note of the workers that hold loads, or shall."""
+        self._relied_on = set(addresses)
+
+    def check(self) -> None:
+        """Raise Lost for those that left unnoticed, while what another one held was placed anew."""
+        with scheduler_asked():
+            missing = self._relied_on - set(self.client.sync(listed_workers, self.client))
+        if missing:
+            raise Lost(missing)
+
     def lose(self, lost: Lost) -> None:
         """Count lost workers; too many without a pass between them are an error."""
         with self._lock:
+            self._expected_workers -= len(lost.silent - self.losses.silent)
             self.losses.silent |= lost.silent
             names = ", ".join(sorted(lost.addresses))
-            self.losses.workers += len(self.client.sync(self._gone, lost.addresses))
+            gone = self.client.sync(self._gone, lost.addresses)
+            self._relied_on -= gone
+            self.losses.workers += len(gone)
             self.losses.since_pass += 1
             logger.warning("lost workers %s; their blocks are loaded again", names)
             if self.losses.since_pass >= _LOSSES_WITHOUT_A_PASS:
@@ -95,7 +109,8 @@ class Cluster:
             return {}
         alive = {host.address for host in self.hosts()}
         with scheduler_asked():
-            who_has = self.client.who_has(list(futures.values()))
+            keys = [str(future.key) for future in futures.values()]
+            who_has = self.client.sync(holders_of, self.client, keys)
         held = {i: [a for a in who_has.get(future.key, ()) if a in alive] for i, future in futures.items()}
         return {i: addresses[0] for i, addresses in held.items() if addresses}
 
@@ -125,7 +140,11 @@ class Cluster:
 
     def _result(self, future: Future[Any], address: str) -> Any:
         self.wait({0: future}, {0: address})
-        return future.result()
+        while True:
+            try:
+                return future.result(timeout=_LOOK_SECONDS)
+            except TimeoutError:  # its worker may have gone since
+                self._check_workers([Pulse(self.client.rpc, address)])
 
     def wait(
         self, futures: Mapping[int, Future[Any]], where: Mapping[int, str], others: Iterable[str] = ()

@@ -145,6 +145,7 @@ class Loads:
 
     def _place(self) -> None:
         hosts = self.cluster.awaited_hosts()
+        self.cluster.check()
         alive = {host.address for host in hosts}
         placed = self._placed
         where = place([recipe.n_bytes for recipe in self.recipes], placed.where, hosts)
@@ -162,6 +163,7 @@ class Loads:
                 self.cluster.losses.repeated_loads += placed.generation > 0
                 futures[i] = self.cluster.submitted(f"load-{i}", address, made, self.recipes[i])
         self._placed = Placed(placed.generation, futures, where, moving)
+        self.cluster.rely_on(where.values())
 
     def _open(self) -> None:
         keys: dict[str, list[str]] = {}

@@ -21,6 +21,7 @@ from kmeans_dask.errors import InfrastructureError
 _PING_SECONDS = 5.0
 _SILENT_SECONDS = 30.0
 _SCHEDULER_SECONDS = 30.0
+_AT_ONCE = 32  # questions to one worker, which works on as many as it has threads
 # A client that has lost its scheduler closes, and then raises RuntimeError.
 COMM_ERRORS = (OSError, CommClosedError, asyncio.TimeoutError, ClosedClientError, RuntimeError)
 
@@ -93,7 +94,14 @@ class Question:
 
 async def answers(questions: Sequence[Question]) -> list[Any]:
     """Return all values; raise an error, or Lost with every lost worker once all others have answered."""
-    found = await asyncio.gather(*(question.answer() for question in questions), return_exceptions=True)
+    # A worker's questions wait here and not in the connection pool, which carries the pings too.
+    room = {question.address: asyncio.Semaphore(_AT_ONCE) for question in questions}
+
+    async def answered(question: Question) -> Any:
+        async with room[question.address]:
+            return await question.answer()
+
+    found = await asyncio.gather(*map(answered, questions), return_exceptions=True)
     errors = [value for value in found if isinstance(value, BaseException)]
     lost = [error for error in errors if isinstance(error, Lost)]
     for error in errors:
@@ -119,8 +127,17 @@ def scheduler_asked() -> Iterator[None]:
 
 async def listed_workers(client: Client) -> dict[str, Any]:
     """Return what the scheduler knows of each worker, by address."""
-    with scheduler_asked():
-        scheduler: Any = client.scheduler
-        identity = await asyncio.wait_for(scheduler.identity(n_workers=-1), _SCHEDULER_SECONDS)
-    workers: dict[str, Any] = identity["workers"]
+    found = await _scheduler_says(client, "identity", n_workers=-1)
+    workers: dict[str, Any] = found["workers"]
     return workers
+
+
+async def holders_of(client: Client, keys: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Return the addresses of the workers that hold each key."""
+    found: dict[str, Sequence[str]] = await _scheduler_says(client, "who_has", keys=list(keys))
+    return found
+
+
+async def _scheduler_says(client: Client, op: str, **message: Any) -> Any:
+    with scheduler_asked():
+        return await asyncio.wait_for(getattr(client.scheduler, op)(**message), _SCHEDULER_SECONDS)

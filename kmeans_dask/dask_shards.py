@@ -38,9 +38,8 @@ class Shards(WorkerPlugin):
 
     def teardown(self, worker: Worker) -> None:
         """Let go of every shard."""
-        for _, blocks in self.shards.values():
-            blocks.close()
-        self.shards.clear()
+        for shard in list(self.shards):
+            self._drop(shard)
         self.callers.shutdown(wait=False, cancel_futures=True)
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:

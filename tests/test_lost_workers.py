@@ -245,3 +245,13 @@ def test_a_killed_scheduler(source: str, foreign: Processes, tmp_path: Path) -> 
         with pytest.raises(InfrastructureError, match="scheduler"):
             run_job(foreign_job(tmp_path, source, foreign), counted.runner())
         assert time.monotonic() - killing.result() < 60
+
+
+def test_a_stopped_scheduler(source: str, foreign: Processes, tmp_path: Path) -> None:
+    """A scheduler that falls silent when it is needed ends the job as infrastructure's fault, within a minute."""
+    assert foreign.scheduler is not None
+    stop = AtStep(name="load", act=lambda: signal_to(foreign.scheduler.pid, signal.SIGSTOP))
+    began = time.monotonic()
+    with pytest.raises(InfrastructureError, match="the Dask scheduler does not answer"):
+        run_job(foreign_job(tmp_path, source, foreign), stop)
+    assert time.monotonic() - began < 60
