@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from distributed import Client, Future, wait
+from distributed import Client, Future
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
 
@@ -25,6 +25,7 @@ _LOSSES_WITHOUT_A_PASS = 3
 _NOTICE_SECONDS = 5.0
 _REPLACEMENT_SECONDS = 15.0
 _NO_WORKER_SECONDS = 60.0
+_FIRST_PAUSE_SECONDS = 0.001
 _LOOK_SECONDS = 0.5
 
 
@@ -154,17 +155,18 @@ class Cluster:
         others: workers that the futures need as well.
         """
         pulses = [Pulse(self.client.rpc, address) for address in sorted({*where.values(), *others})]
+        looked, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
         while True:
             for i, future in futures.items():
                 _check(future, where[i])
-            pending = [future for future in futures.values() if future.status == "pending"]
-            if not pending:
+            if not any(future.status == "pending" for future in futures.values()):
                 return
-            try:
-                with self.client.as_current():
-                    wait(pending, timeout=_LOOK_SECONDS)
-            except TimeoutError:
+            # Dask's own wait keeps the futures alive when its time is up, and with them the rows.
+            time.sleep(pause)
+            pause = min(2 * pause, _LOOK_SECONDS / 10)
+            if time.monotonic() - looked > _LOOK_SECONDS:
                 self._check_workers(pulses)
+                looked = time.monotonic()
 
     def _check_workers(self, pulses: Sequence[Pulse]) -> None:
         missing = {pulse.address for pulse in pulses} - {host.address for host in self.hosts()}
