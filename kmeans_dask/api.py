@@ -57,7 +57,11 @@ def kmeans(
         blocks: Blocks
         if hasattr(data, "map_reduce"):
             blocks = cast("Blocks", data)
-            preparation = preparation or _identity(blocks)
+            if preparation is None or weights is not None or dtype is not None:
+                raise ConfigError(
+                    "blocks hold their dtype and weights already, and need the preparation that made them. "
+                    "Give `blocks_of` dtype and weights, and pass the preparation it returns."
+                )
         else:
             blocks, preparation = blocks_of(data, dtype=dtype, weights=weights, n_threads=threads)
             stack.callback(blocks.close)
@@ -234,11 +238,3 @@ def warn_of_empty(fit: Fit) -> None:
         warnings.warn(
             f"{found} distinct clusters found, fewer than n_clusters={len(fit.sizes)}: {why}", stacklevel=3
         )
-
-
-def _identity(blocks: Blocks) -> Preparation:
-    zeros = np.zeros(blocks.n_features)
-    names = tuple(f"x{f}" for f in range(blocks.n_features))
-    return Preparation(
-        names, str(blocks.dtype), zeros, zeros, np.ones(blocks.n_features), zeros, "error", "none"
-    )

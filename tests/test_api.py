@@ -32,7 +32,7 @@ from kmeans_dask.model import Model, to_bytes
 from kmeans_dask.packing import RowRange, Wishes, final, finish, pack, provisional
 from kmeans_dask.restarts import Restart, Settings, best, fit_of, restarts_of
 from tests import naive
-from tests.blockings import Case, blocked, cases
+from tests.blockings import Case, cases
 
 ROOT = Path(__file__).parents[1]
 SQUARE = np.array([[0, 0], [0.5, 0], [0.5, 1], [1, 1]])
@@ -161,14 +161,18 @@ def test_threads_change_no_bit() -> None:
         assert to_bytes(kmeans(X, 6, n_init=4, n_threads=n_threads)) == expected
 
 
-def test_blocks_are_taken_as_they_are() -> None:
-    """Blocks in place of an array are fitted in their own space, and left open."""
+def test_blocks_are_taken_with_their_preparation() -> None:
+    """Blocks in place of an array are fitted as they are, and left open; what they hold already is not given twice."""
     X = blobs()
-    with blocked(X, (0, 100, 300)) as blocks:
-        model = kmeans(blocks, 4, n_init=2)
-        again = kmeans(blocks, 4, n_init=2)
+    blocks, preparation = blocks_of(X)
+    with blocks:
+        model = kmeans(blocks, 4, n_init=2, preparation=preparation)
+        again = kmeans(blocks, 4, n_init=2, preparation=preparation)
+        for wrong in ({}, {"preparation": preparation, "weights": np.ones(len(X))}):
+            with pytest.raises(ConfigError, match="need the preparation that made them"):
+                kmeans(blocks, 4, **wrong)
     assert same(model, again)
-    assert model.preparation.shift.tolist() == [0, 0, 0]
+    assert same(model, kmeans(X, 4, n_init=2))
     assert np.bincount(predict(model, X)).tolist() == model.sizes.tolist()
 
 
