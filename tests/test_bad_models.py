@@ -41,6 +41,17 @@ def with_keys(**keys: Any) -> Callable[[bytes], bytes]:
     return lambda data: json.dumps(json.loads(data) | keys).encode()
 
 
+def without(key: str) -> Callable[[Path], None]:
+    """Return what takes a key out of a manifest."""
+
+    def make(run: Path) -> None:
+        manifest = json.loads((run / "manifest.json").read_text())
+        del manifest[key]
+        (run / "manifest.json").write_text(json.dumps(manifest))
+
+    return make
+
+
 def flipped(run: Path) -> None:
     data = bytearray((run / "model.parquet").read_bytes())
     data[len(data) // 2] ^= 1
@@ -57,6 +68,13 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a flipped bit": (flipped, ("model.parquet", "not those that were committed", "Restore it")),
     "a missing file": (lambda run: (run / "model.parquet").unlink(), ("model.parquet", "is missing", "damaged")),
     "another layout": (rewritten("manifest.json", with_keys(layout_version=99)), ("manifest.json", "99", "version")),
+    "no files": (without("files"), ("manifest.json", "files: Field required", "Restore it")),
+    "no parts": (without("parts"), ("manifest.json", "parts: Field required")),
+    "no job": (without("job"), ("manifest.json", "job: Field required")),
+    "no result": (without("result"), ("manifest.json", "result: Field required")),
+    "no file of the model": (rewritten("manifest.json", with_keys(files=[])), ("files: model.json is not among them",)),
+    "a part that is none": (rewritten("manifest.json", with_keys(parts=[{"path": 7, "bytes": -1}])),
+                            ("parts[0].path: Input should be a valid string", "and ")),
     "no manifest": (lambda run: (run / "manifest.json").unlink(), ("no committed run here", "path of an output")),
 }  # fmt: skip
 

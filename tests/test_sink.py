@@ -249,6 +249,23 @@ def test_what_is_not_a_whole_run_is_refused(tmp_path: Path) -> None:
         open_run(tmp_path)
 
 
+def test_a_part_may_have_keys_of_a_later_version(tmp_path: Path) -> None:
+    """Keys that we do not know are left alone."""
+    run = commit_jobs.write_run(open_store(tmp_path / "out"), n_parts=1)
+    manifest = Path(run.uri) / "manifest.json"
+    value = json.loads(manifest.read_text())
+    value["parts"][0]["codec"] = "zstd"
+    manifest.write_text(json.dumps(value))
+    assert open_run(run.uri).label_parts == run.label_parts
+
+
+def test_the_labels_of_a_run_without_parts(tmp_path: Path) -> None:
+    """No part is a table without rows."""
+    run = commit_jobs.write_run(open_store(tmp_path / "out"), n_parts=0)
+    assert run.labels.num_rows == 0
+    assert run.labels.column_names == ["cluster", "distance"]
+
+
 def test_a_commit_checks_that_its_parts_are_there(tmp_path: Path) -> None:
     """A part that a worker wrote elsewhere, or that nobody reported, ends the commit before the manifest."""
     store, run_id = open_store(tmp_path), new_run_id()

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -15,11 +15,14 @@ from pipeline.sink.manifest import LAYOUT_VERSION, MANIFEST
 from pipeline.sink.pointer import read_pointer
 from pipeline.sink.records import PartRecord
 from pipeline.sink.run_ids import run_prefix
+from pipeline.sink.shape import faults
 from pipeline.sink.tables import read_parquet
 from pipeline.storage import NoSuchFileError, Store, open_store
 
 if TYPE_CHECKING:
     from kmeans_dask.model import Model
+
+_PART_KEYS = tuple(field.name for field in fields(PartRecord))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +53,25 @@ class Run:
     @property
     def label_parts(self) -> tuple[PartRecord, ...]:
         """The label files, in the order of the input's rows."""
-        return tuple(PartRecord(**part) for part in self.manifest["parts"])
+        return tuple(
+            PartRecord(**{name: part[name] for name in _PART_KEYS}) for part in self.manifest["parts"]
+        )
 
     @property
     def labels(self) -> pa.Table:
         """Every row's ids, cluster and distance, in the order of the input's rows."""
-        return pa.concat_tables([self.read_part(part) for part in self.label_parts])
+        parts = [self.read_part(part) for part in self.label_parts]
+        return pa.concat_tables(parts) if parts else self._no_labels()
 
     def read_part(self, part: PartRecord) -> pa.Table:
         """Read one label file, compared with the checksum of the manifest."""
         return read_parquet(self._verified(asdict(part)))
+
+    def _no_labels(self) -> pa.Table:
+        """The table of a run without parts, where no file tells the types of the ids."""
+        ids = (self.manifest["job"].get("source") or {}).get("ids", ())
+        columns = [*((name, pa.null()) for name in ids), ("cluster", pa.int32()), ("distance", pa.float32())]
+        return pa.schema(columns).empty_table()
 
     def _file(self, path: str) -> dict[str, Any]:
         return next(file for file in self.manifest["files"] if file["path"] == path)
@@ -99,6 +111,11 @@ def read_manifest(home: Store) -> dict[str, Any]:
         raise ModelError(
             f"{home.uri_of(MANIFEST)}: its layout_version is {version!r}, ours is {LAYOUT_VERSION}. "
             "Open it with the version that wrote it, or run the job again."
+        )
+    damage = faults(manifest)
+    if damage:
+        raise ModelError(
+            f"{home.uri_of(MANIFEST)}: it is damaged ({damage}). Restore it, or run the job again."
         )
     return dict(manifest)
 
