@@ -1,6 +1,7 @@
 """Workers killed, stopped and retired in the middle of a job: the same bytes, or a clear end."""
 
 import os
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ from tests.worker_faults import (
 )
 
 pytestmark = pytest.mark.fault
-LONG = {"n_clusters": 40, "n_init": 4, "tol": 0.0, "max_iter": 150}
+LONG: dict[str, Any] = {"n_clusters": 40, "n_init": 4, "tol": 0.0, "max_iter": 150, "scale": "standard"}
 LOCAL = {"workers": 2, "block_bytes": "64KiB"}
 
 
@@ -68,6 +69,30 @@ def test_ten_kills(source: str, undisturbed: dict[str, str], tmp_path: Path) -> 
         run = run_job(job(tmp_path, source, dask=LOCAL, **LONG), counted.runner())
         assert len(set(killing.result())) == 10
     assert run.manifest["workers_lost"] == 10
+    assert result_files(run) == undisturbed
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kills_at_random_moments(source: str, undisturbed: dict[str, str], tmp_path: Path, seed: int) -> None:
+    """Two kills at random moments, from the first load over seeding to the last label, change no byte."""
+    draw = random.Random(seed)
+    counted = Counted()
+
+    def kill() -> None:
+        while len(held_bytes()) < 2:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 3))
+        for _ in range(2):
+            workers = local_workers()
+            signal_to(workers[draw.choice(sorted(workers))], signal.SIGKILL)
+            counted.wait_for_more(1, timeout=20)
+            time.sleep(draw.uniform(0, 2))
+
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill)
+        run = run_job(job(tmp_path, source, dask=LOCAL, **LONG), counted.runner())
+        killing.cancel()
+    assert run.manifest["workers_lost"] <= 2
     assert result_files(run) == undisturbed
 
 
