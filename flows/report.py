@@ -129,6 +129,8 @@ def table_of(values: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "unknown"
     if isinstance(value, float):
         return f"{value:.10g}"
     if not isinstance(value, (list, tuple)):

@@ -1,21 +1,29 @@
 """A plan -> rows, bytes, blocks and memory, before anything is read."""
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from kmeans_dask.errors import DataError, TooFewSamplesError
-from pipeline.config import Job
-from pipeline.load import loads_of, row_bytes
+from pipeline.config import DaskConfig, Job
+from pipeline.load import Load, loads_of, row_bytes
 from pipeline.source import Plan
 
 _PROCESS_BYTES = 300 * 2**20
 _USABLE = 0.9
+_USABLE_ELSEWHERE = 0.6  # workers that we did not start spill to disk and pause from there on
 _STATE_BYTES = 16  # of a row, for each restart that runs: a label before and after, or a distance and a label
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What a job will do; memory is that of one worker, or of this process."""
+    """What a job will do; memory is that of one worker, or of this process.
+
+    None: not known before the job connects to its workers, or no worker has a limit.
+    """
 
     files: int
     row_groups: int
@@ -26,22 +34,16 @@ class PlanSummary:
     packed_bytes: int
     blocks: int
     label_files: int
-    workers: int
-    memory_bytes: int
-    memory_limit_bytes: int
+    workers: int | None
+    memory_bytes: int | None
+    memory_limit_bytes: int | None
 
 
 def summary_of(job: Job, plan: Plan, *, workers: int | None = None, limit: int | None = None) -> PlanSummary:
     """Return the summary of a job on `workers` of `limit` bytes each, by default as the job says."""
-    dask = job.dask
-    workers = workers or (dask.workers if dask else 1)
-    threads = dask.threads_per_worker if dask else len(os.sched_getaffinity(0))
-    limit = limit or (dask.memory_limit if dask and dask.address is None else machine_bytes())
-    loads = loads_of(plan, dask.block_bytes if dask else 64 * 2**20)
-    packed = plan.n_rows * row_bytes(plan)
-    state = plan.n_rows * _STATE_BYTES * min(job.kmeans.n_init, os.cpu_count() or 1)
-    largest = max((load.n_rows for load in loads), default=0)
-    reading = min(threads, len(loads)) * largest * (row_bytes(plan) + 8 * len(plan.columns))
+    known_workers, known_limit = _room(job.dask)
+    workers = workers or known_workers
+    loads = loads_of(plan, job.dask.block_bytes if job.dask else 64 * 2**20)
     return PlanSummary(
         files=len(plan.files),
         row_groups=len(plan.row_groups),
@@ -49,35 +51,74 @@ def summary_of(job: Job, plan: Plan, *, workers: int | None = None, limit: int |
         features=len(plan.features),
         feature_names=plan.features,
         read_bytes=plan.n_bytes,
-        packed_bytes=packed,
+        packed_bytes=plan.n_rows * row_bytes(plan),
         blocks=sum(-(-load.n_rows // load.block_rows) for load in loads),
         label_files=len(plan.parts),
         workers=workers,
-        memory_bytes=_PROCESS_BYTES + (packed + state) // workers + reading,
-        memory_limit_bytes=limit,
+        memory_bytes=None if workers is None else _memory(job, plan, loads, workers),
+        memory_limit_bytes=limit or known_limit,
     )
 
 
-def machine_bytes() -> int:
-    """Return this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def _room(dask: DaskConfig | None) -> tuple[int | None, int | None]:
+    """Return the workers and the memory of each, where the job says them."""
+    if dask is None:
+        return 1, machine_bytes()
+    return (None, None) if dask.address else (dask.workers, dask.memory_limit)
 
 
-def check(job: Job, plan: Plan, summary: PlanSummary, *, least_rows: int | None = None) -> None:
-    """Refuse a job that cannot succeed: fewer rows than clusters, or more data than memory."""
-    if plan.n_rows < (job.kmeans.n_clusters if least_rows is None else least_rows):
+def _memory(job: Job, plan: Plan, loads: Sequence[Load], workers: int) -> int:
+    """Return the bytes that one of `workers` needs."""
+    dask = job.dask
+    packed = plan.n_rows * row_bytes(plan)
+    if dask is None and (plan.nulls == "mean" or job.prepare.scale == "standard"):
+        packed *= 2  # before and after the preparation is finished
+    state = plan.n_rows * _STATE_BYTES * min(job.kmeans.n_init, os.cpu_count() or 1)
+    threads = dask.threads_per_worker if dask else len(os.sched_getaffinity(0))
+    largest = max((load.n_rows for load in loads), default=0)
+    reading = min(threads, len(loads)) * largest * (row_bytes(plan) + 8 * len(plan.columns))
+    return _PROCESS_BYTES + (packed + state) // workers + reading
+
+
+def machine_bytes(cgroup: Path = _CGROUP) -> int:
+    """Return this machine's memory, or the smaller share of it that a container allows."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # not there, or "max"
+            limits.append(int((cgroup / name).read_text()))
+    return min(limits)
+
+
+def check_rows(job: Job, plan: Plan) -> None:
+    """Refuse fewer rows than clusters."""
+    n_clusters = job.kmeans.n_clusters
+    if plan.n_rows < n_clusters:
         raise TooFewSamplesError(
-            f"n_clusters={job.kmeans.n_clusters} needs at least {job.kmeans.n_clusters} rows; {plan.place} holds "
+            f"n_clusters={n_clusters} needs at least {n_clusters} rows; {plan.place} holds "
             f"{plan.n_rows}. Lower kmeans.n_clusters or check source.filter."
         )
-    if summary.memory_bytes > _USABLE * summary.memory_limit_bytes:
-        where = "each worker" if job.dask else "this process"
+
+
+def check_memory(job: Job, plan: Plan, summary: PlanSummary) -> None:
+    """Refuse more data than memory, where both are known."""
+    needed, limit = summary.memory_bytes, summary.memory_limit_bytes
+    usable = _USABLE_ELSEWHERE if job.dask and job.dask.address else _USABLE
+    if needed is not None and limit is not None and needed > usable * limit:
         raise DataError(
-            f"{plan.place}: {summary.rows:,} rows of {summary.features} features need about "
-            f"{_mib(summary.memory_bytes)} in {where}, more than {_USABLE:.0%} of its "
-            f"{_mib(summary.memory_limit_bytes)}. Raise dask.memory_limit or dask.workers, lower dask.block_bytes "
-            "where row groups are small, or cluster fewer columns."
+            f"{plan.place}: {summary.rows:,} rows of {summary.features} features need about {_mib(needed)} in "
+            f"{'each worker' if job.dask else 'this process'}, more than {usable:.0%} of its {_mib(limit)}. "
+            f"{_remedy(job.dask)}, or cluster fewer columns."
         )
+
+
+def _remedy(dask: DaskConfig | None) -> str:
+    if dask is None:
+        return "Name a Dask cluster in dask.address"
+    if dask.address:
+        return (
+            "Start more workers or give each more memory, lower dask.block_bytes where row groups are small"
+        )
+    return "Raise dask.memory_limit or dask.workers, lower dask.block_bytes where row groups are small"
 
 
 def _mib(n_bytes: int) -> str:

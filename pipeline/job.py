@@ -18,7 +18,7 @@ from kmeans_dask.restarts import Settings, best, fit_of, restarts_of
 from kmeans_dask.seeding import METHODS
 from pipeline.cluster import connected
 from pipeline.config import DaskConfig, Job, resolved
-from pipeline.estimate import PlanSummary, check, summary_of
+from pipeline.estimate import PlanSummary, check_memory, check_rows, summary_of
 from pipeline.labels import Naming, write_labels
 from pipeline.load import load_here, load_on
 from pipeline.runner import PlainRunner, Runner
@@ -63,7 +63,8 @@ def _committed(job: Job, runner: Runner, run_id: str, store: Store) -> Run:
     """The steps of a job, in their order."""
     conditional_put = runner.step("check-output", probe, store)
     plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
-    check(job, plan, summary_of(job, plan))
+    check_rows(job, plan)
+    check_memory(job, plan, summary_of(job, plan))
     start = start_of(job, plan.features)
     logger.info("%d rows of %d features: %s", plan.n_rows, len(plan.features), ", ".join(plan.features))
     with discarding(store, run_id), engine(job.dask) as cluster:
@@ -116,7 +117,7 @@ def load(
     if job.dask and job.dask.address:
         hosts = cluster.hosts()
         smallest = min((host.memory_limit_bytes for host in hosts if host.memory_limit_bytes), default=None)
-        check(job, plan, summary_of(job, plan, workers=len(hosts), limit=smallest))
+        check_memory(job, plan, summary_of(job, plan, workers=len(hosts), limit=smallest))
     return load_on(cluster, plan, job.dask.block_bytes if job.dask else DEFAULT_BLOCK_BYTES, wishes)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from kmeans_dask.errors import DataError, ModelError
 from kmeans_dask.lloyd import evaluated
 from kmeans_dask.model import to_bytes
 from pipeline.config import Job, job_from_sections, resolved
-from pipeline.estimate import check, summary_of
+from pipeline.estimate import check_memory, summary_of
 from pipeline.job import discarding, engine, load, run_record
 from pipeline.labels import Naming, write_labels
 from pipeline.runner import PlainRunner, Runner
@@ -43,7 +44,7 @@ def _committed(job: Job, fitted: Run, runner: Runner, run_id: str, store: Store)
     """The steps of a prediction, in their order."""
     conditional_put = runner.step("check-output", probe, store)
     plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
-    check(job, plan, summary_of(job, plan), least_rows=1)
+    check_memory(job, plan, summary_of(job, plan))
     found = fitted.model
     with discarding(store, run_id), engine(job.dask) as cluster:
         blocks, _ = runner.step("load", load, cluster, job, plan, found.preparation)
@@ -51,6 +52,11 @@ def _committed(job: Job, fitted: Run, runner: Runner, run_id: str, store: Store)
             value = runner.step("score", evaluated, blocks, found.centroids)
             naming = Naming(store, run_id, found.centroids, found.cluster_ids)
             parts = runner.step("write-labels", write_labels, blocks, plan, naming)
+        if not parts:
+            raise DataError(
+                f"{plan.place}: no row is left to label after source.filter = {job.source.filter!r}. "
+                "Check the source, or fit a model with another filter."
+            )
         scored = replace(
             found, sizes=np.array(value.sizes, np.int64), inertia=value.inertia, distortion=value.distortion
         )
@@ -68,6 +74,10 @@ def job_for(fitted: Run, source: str | os.PathLike[str], output: str | os.PathLi
     """Return the job that made a run, for another source and output."""
     sections = {name: section for name, section in fitted.manifest["job"].items() if section is not None}
     model = fitted.model
+    if "source" not in sections or "output" not in sections:
+        raise ModelError(
+            f"{fitted.uri}: its manifest tells no source or output of its job. Fit the model again."
+        )
     sections["source"] = {
         **sections["source"],
         "path": [os.fspath(source)],

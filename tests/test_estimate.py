@@ -11,7 +11,7 @@ import pytest
 from kmeans_dask.errors import DataError, TooFewSamplesError
 from pipeline import plan_job
 from pipeline.config import Job
-from pipeline.estimate import check, machine_bytes, summary_of
+from pipeline.estimate import check_memory, check_rows, machine_bytes, summary_of
 from pipeline.source import Plan, scan
 from tests.engine_jobs import job, noise, write_files
 
@@ -46,7 +46,45 @@ def test_in_process_the_machine_is_the_limit(tmp_path: Path) -> None:
     """Without a Dask section the memory is this machine's."""
     source = write_files(tmp_path / "data", noise(100))
     assert plan_job(job(tmp_path, source)).memory_limit_bytes == machine_bytes()
-    assert machine_bytes() == pytest.approx(psutil.virtual_memory().total, rel=0.01)
+    assert machine_bytes(tmp_path) == pytest.approx(psutil.virtual_memory().total, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
+@pytest.mark.parametrize(
+    ("text", "smaller"), [("123456789\n", 123456789), ("max\n", None), (str(2**63), None)]
+)
+def test_a_containers_limit_counts(tmp_path: Path, name: str, text: str, smaller: int | None) -> None:
+    """The memory is the machine's, or what its control group allows where that is less."""
+    path = tmp_path / "cgroup" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert machine_bytes(tmp_path / "cgroup") == (smaller or machine_bytes(tmp_path))
+
+
+def test_finishing_in_process_holds_the_rows_twice(tmp_path: Path) -> None:
+    """Scaling in this process counts the rows before and after; on workers it does not."""
+    source = write_files(tmp_path / "data", noise(10_000))
+
+    def needs(**keys: Any) -> int:
+        found = plan_job(job(tmp_path, source, **keys)).memory_bytes
+        assert found is not None
+        return found
+
+    assert needs(scale="standard") - needs() == plan_job(job(tmp_path, source)).packed_bytes
+    assert needs(scale="standard", dask={}) == needs(dask={})
+
+
+def test_before_connecting_to_a_cluster_its_memory_is_unknown(tmp_path: Path) -> None:
+    """A job for a scheduler elsewhere is not judged by this machine, but by its hosts, of which 60 % are usable."""
+    source = write_files(tmp_path / "data", noise(10_000))
+    settings = job(tmp_path, source, dask={"address": "tcp://10.0.0.1:8786"})
+    plan = planned(settings)
+    summary = plan_job(settings)
+    assert (summary.workers, summary.memory_bytes, summary.memory_limit_bytes) == (None, None, None)
+    check_memory(settings, plan, summary)
+    check_memory(settings, plan, summary_of(settings, plan, workers=2, limit=600 * 2**20))
+    with pytest.raises(DataError, match=r"more than 60% of its 450 MiB\. Start more workers"):
+        check_memory(settings, plan, summary_of(settings, plan, workers=2, limit=450 * 2**20))
 
 
 def test_memory_grows_with_the_data_and_shrinks_with_the_workers(tmp_path: Path) -> None:
@@ -55,7 +93,9 @@ def test_memory_grows_with_the_data_and_shrinks_with_the_workers(tmp_path: Path)
     source = write_files(tmp_path / "data", rows, group_rows=20_000)
 
     def needs(**dask: Any) -> int:
-        return plan_job(job(tmp_path, {"path": source}, dask=dask)).memory_bytes
+        found = plan_job(job(tmp_path, {"path": source}, dask=dask)).memory_bytes
+        assert found is not None
+        return found
 
     one, two, four = (needs(workers=n, block_bytes="1MiB") for n in (1, 2, 4))
     assert one - two == pytest.approx(2 * (two - four), rel=1e-6)
@@ -69,8 +109,8 @@ def test_too_few_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         TooFewSamplesError, match=r"n_clusters=50 needs at least 50 rows; .* holds 31\. Lower"
     ):
-        check(settings, plan, summary_of(settings, plan))
-    check(settings, plan, summary_of(settings, plan), least_rows=31)
+        check_rows(settings, plan)
+    check_rows(job(tmp_path, str(tmp_path / "data/*.parquet"), n_clusters=31), plan)
 
 
 def test_data_beyond_the_memory_are_refused(tmp_path: Path) -> None:
@@ -80,5 +120,5 @@ def test_data_beyond_the_memory_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"10,000 rows of 4 features need about 30\d MiB in each worker, more than"
     ):
-        check(settings, plan, summary_of(settings, plan))
-    check(settings, plan, summary_of(settings, plan, limit=2**30))
+        check_memory(settings, plan, summary_of(settings, plan))
+    check_memory(settings, plan, summary_of(settings, plan, limit=2**30))

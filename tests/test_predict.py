@@ -147,6 +147,16 @@ def test_one_row_is_enough(fitted: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_filter_that_leaves_no_row_is_refused(fitted: Run, tmp_path: Path) -> None:
+    """Rows that the model's filter takes out, which no footer tells, leave nothing to label."""
+    rows = table().filter(pc.field("year") == 2012)
+    write_files(tmp_path / "data", rows, write_statistics=False)
+    with pytest.raises(DataError, match="no row is left to label") as caught:
+        predict(fitted.uri, tmp_path / "data", tmp_path / "predicted")
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "predicted").exists()
+
+
 def damaged(fitted: Run, tmp_path: Path, damage: str) -> Path:
     """Return a copy of a run whose model is damaged in one way, its manifest left or made to agree."""
     copy = tmp_path / "copy"
