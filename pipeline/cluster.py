@@ -1,6 +1,8 @@
 """The job's Dask section -> a connected client. The only module of the pipeline that knows `distributed`."""
 
+import asyncio
 import logging
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +15,7 @@ from distributed.core import rpc
 from distributed.utils import LoopRunner, sync
 
 from kmeans_dask.dask_cluster import Cluster
-from kmeans_dask.errors import InfrastructureError
+from kmeans_dask.errors import ConfigError, InfrastructureError
 from pipeline.config import DaskConfig
 from pipeline.processes import deaf_to_sigint
 
@@ -80,7 +82,7 @@ def _no_scheduler(where: str, error: Exception) -> InfrastructureError:
 @contextmanager
 def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
     with (
-        tempfile.TemporaryDirectory(prefix="kmeans-dask-", dir=settings.local_directory) as scratch,
+        _scratch(settings.local_directory) as scratch,
         _loop() as loop,
     ):
         try:
@@ -95,16 +97,36 @@ def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
                 preload=["pipeline.processes"],
                 silence_logs=logging.ERROR,
             )
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:  # a TimeoutError is an OSError
             raise InfrastructureError(
-                f"dask: the local workers did not start ({error}). They import the script that runs the job: "
-                'it must be a file, and run the job under `if __name__ == "__main__":`. '
-                "Else see above for what they said."
+                f"dask: the local workers did not start ({error}). {_hint()}"
             ) from error
         try:
             yield cluster
         finally:
             cluster.close(timeout=5)
+
+
+def _scratch(directory: str | None) -> "tempfile.TemporaryDirectory[str]":
+    try:
+        return tempfile.TemporaryDirectory(prefix="kmeans-dask-", dir=directory)
+    except OSError as error:
+        raise ConfigError(
+            f"dask.local_directory: the workers' scratch cannot be made in "
+            f"{directory or 'the temporary directory'} ({error.strerror}). "
+            "Make that directory, or name another that can be written to."
+        ) from error
+
+
+def _hint() -> str:
+    """Return why workers may not start: they import the script that runs the job."""
+    main = sys.modules["__main__"]
+    if getattr(main, "__file__", None) == "<stdin>":
+        return "They import the script that runs the job, and cannot read it from stdin: put it in a file."
+    return (
+        "They import the script that runs the job: it must be a file, and run the job under "
+        '`if __name__ == "__main__":`. Else see above for what they said.'
+    )
 
 
 @contextmanager
@@ -119,11 +141,21 @@ def _loop() -> "Iterator[IOLoop]":
         runner.stop()
 
 
+async def _versions(client: Client) -> dict[str, str]:
+    found: dict[str, str] = await asyncio.wait_for(client.run(version, "kmeans-dask"), CONNECT_SECONDS)
+    return found
+
+
 def _check_package(client: Client) -> None:
     """Refuse workers without our package or with another version of it."""
     ours = version("kmeans-dask")
     try:
-        found = client.run(version, "kmeans-dask")
+        found = client.sync(_versions, client)
+    except (OSError, TimeoutError) as error:  # a worker that hangs, or that died meanwhile
+        raise InfrastructureError(
+            f"dask.address: not every worker answers within {CONNECT_SECONDS} s ({error!r}). "
+            "Check that each worker of the cluster runs and is not stopped, or end those that hang."
+        ) from error
     except PackageNotFoundError as error:
         raise InfrastructureError(
             f"dask.address: a worker does not have the package kmeans-dask. Install version {ours} on all workers."
