@@ -24,6 +24,8 @@ class Interrupts:
         self.stop = stop
         self.signal: int | None = None
         self._grace_seconds = grace_seconds
+        self._watchdog: threading.Timer | None = None
+        self._depth = 0
 
     @property
     def exit_code(self) -> int | None:
@@ -43,11 +45,15 @@ class Interrupts:
     def handled(self) -> Iterator[None]:
         """Handle both signals within the block, in the main thread; may be entered again within itself."""
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._depth += 1
         try:
             yield
         finally:
+            self._depth -= 1
             for number, handler in before.items():
                 signal.signal(number, handler)
+            if self._depth == 0 and self._watchdog is not None:
+                self._watchdog.cancel()  # the block has ended in time: what comes after it is not the job
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
@@ -55,9 +61,9 @@ class Interrupts:
         self.signal = number
         self.stop.set()
         # An exception raised by a handler can be lost (in a finalizer) or wait on a library's thread.
-        watchdog = threading.Timer(self._grace_seconds, self._exit)
-        watchdog.daemon = True
-        watchdog.start()
+        self._watchdog = threading.Timer(self._grace_seconds, self._exit)
+        self._watchdog.daemon = True
+        self._watchdog.start()
         raise Interrupted(signal.Signals(number).name)
 
     def _exit(self) -> None:

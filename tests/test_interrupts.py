@@ -219,7 +219,7 @@ def test_die_with_parent_ends_a_child_at_once() -> None:
 
 
 def test_the_first_signal_sets_stop_and_raises() -> None:
-    """SIGTERM sets the stop event, raises in the main thread, and the exit code is 143; handlers are put back."""
+    """SIGTERM sets stop, raises in the main thread, exit code 143; after the block no handler or watchdog is left."""
     before = signal.getsignal(signal.SIGTERM)
     interrupts = Interrupts(threading.Event(), grace_seconds=600)
     with interrupts.handled(), pytest.raises(Interrupted):
@@ -227,6 +227,7 @@ def test_the_first_signal_sets_stop_and_raises() -> None:
     assert interrupts.stop.is_set()
     assert interrupts.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) is before
+    assert until(lambda: not any(isinstance(thread, threading.Timer) for thread in threading.enumerate()), 5)
 
 
 LINGERING = """
