@@ -13,7 +13,7 @@ from distributed import Client, Future
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
 
-from kmeans_dask.dask_messages import Lost, Pulse, holders_of, listed_workers, scheduler_asked
+from kmeans_dask.dask_messages import COMM_ERRORS, Lost, Pulse, holders_of, listed_workers, scheduler_asked
 from kmeans_dask.dask_shards import Shards
 from kmeans_dask.errors import InfrastructureError
 from kmeans_dask.placement import Host
@@ -46,9 +46,18 @@ class Cluster:
         self.client = client
         self.losses = Losses()
         self._lock = threading.Lock()
-        client.register_plugin(Shards())
+        self._register()
         self._expected_workers = len(self.hosts())
         self._relied_on: set[str] = set()
+
+    def _register(self) -> None:
+        """Bring the shards' side to all workers, those to come included; one that dies right now fails the call."""
+        with scheduler_asked():
+            try:
+                self.client.register_plugin(Shards())
+            except COMM_ERRORS:
+                logger.warning("a worker died when it was first asked; asking again")
+                self.client.register_plugin(Shards())
 
     def hosts(self) -> list[Host]:
         """Return the workers that are there."""
