@@ -7,7 +7,7 @@ arguments alone, also when it is repeated or when a block is new to its worker.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import is_
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +40,12 @@ class Step:
 
 @dataclass(slots=True)
 class _State:
-    """What a run of blocks remembers of a run: labels, slack and sums of the last pass, under its names."""
+    """What a run of blocks remembers of a run: labels, slack and sums of the last pass, under its names.
 
-    blocks: tuple[Block, ...]
+    caches: of the blocks, by which they are known again, also when their tiles have been read into another buffer.
+    """
+
+    caches: tuple[dict[str, Any], ...]
     names: tuple[str, str]
     labels: list[Labels]
     slack: list[npt.NDArray[np.float32]]
@@ -60,7 +63,7 @@ def lloyd_pass(blocks: Sequence[Block], step: Step) -> Partials:
         state.names = step.names
     high, low, rows, weight_high, weight_low = state.totals
     weight, columns = sums.normalised(weight_high, weight_low), sums.normalised(high, low)
-    inertia = _inertia(state, step) if step.exact else 0
+    inertia = _inertia(blocks, state, step) if step.exact else 0
     partials = Partials(rows.copy(), weight, columns, inertia, state.changed)
     blocks[0].cache[step.run] = state
     return partials
@@ -73,9 +76,9 @@ def _remembered(blocks: Sequence[Block], step: Step) -> _State | None:
     leaves nothing half-changed.
     """
     state = blocks[0].cache.pop(step.run, None)
-    if not isinstance(state, _State) or len(state.blocks) != len(blocks):
+    if not isinstance(state, _State) or len(state.caches) != len(blocks):
         return None
-    ours = all(map(is_, state.blocks, blocks))
+    ours = all(cache is block.cache for cache, block in zip(state.caches, blocks, strict=True))
     return state if ours and (state.names == step.names or state.names[1] == step.names[0]) else None
 
 
@@ -89,7 +92,7 @@ def _labelled(blocks: Sequence[Block], step: Step) -> _State:
     )  # fmt: skip
     labels = [np.zeros(block.n_rows, np.int32) for block in blocks]
     slack = [np.empty(block.n_rows, np.float32) for block in blocks]
-    state = _State(tuple(blocks), step.names, labels, slack, totals)
+    state = _State(tuple(block.cache for block in blocks), step.names, labels, slack, totals)
     before = None if step.before is None else scan_of(step.before, blocks[0].tiles.dtype)
     factors = step.factors
     for i, block in enumerate(blocks):
@@ -115,9 +118,9 @@ def _relabelled(block: Block, step: Step, state: _State, i: int, *, fresh: bool)
     )  # fmt: skip
 
 
-def _inertia(state: _State, step: Step) -> int:
+def _inertia(blocks: Sequence[Block], state: _State, step: Step) -> int:
     inertia = 0
-    for block, labels in zip(state.blocks, state.labels, strict=True):
+    for block, labels in zip(blocks, state.labels, strict=True):
         sq_distances = sq_distances_of(block, step.centroids, labels)
         cost = kernels.total_of(sq_distances, block.weights, step.inertia_factor)
         inertia += sums.joined(*cost)
