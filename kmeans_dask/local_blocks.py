@@ -11,6 +11,7 @@ import numpy as np
 from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise
 
 _GROUPS_PER_THREAD = 2
+_TILES_WORTH_A_THREAD = 64
 
 
 class LocalBlocks:
@@ -25,11 +26,13 @@ class LocalBlocks:
         self.dtype: np.dtype[Any] = self.blocks[0].tiles.dtype
         self.n_threads = n_threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="kmeans")
-        self._groups = _groups(self.blocks, self.n_threads * _GROUPS_PER_THREAD)
+        self._groups = _groups(self.blocks, _n_groups(self.blocks, self.n_threads))
         self.summary = self.map_reduce(summarise, combine=Summary.combined) if summary is None else summary
 
     def map_reduce(self, fn: Callable[..., T], *args: Any, combine: Callable[[T, T], T]) -> T:
         """Return fn(blocks, *args) of all blocks; see `Blocks`."""
+        if len(self._groups) == 1:
+            return fn(self._groups[0], *args)
         return reduce(combine, self._pool.map(lambda group: fn(group, *args), self._groups))
 
     def map_blocks(self, fn: Callable[..., Block], *args: Any) -> "LocalBlocks":
@@ -67,6 +70,12 @@ def overlapping(blocks: Iterable[Block], run: Run) -> list[Block]:
     """Return the blocks that hold source rows of a run."""
     stop = run.first_row + run.n_rows
     return [b for b in blocks if b.first_row < stop and b.first_row + b.n_source_rows > run.first_row]
+
+
+def _n_groups(blocks: Sequence[Block], n_threads: int) -> int:
+    """Return into how many groups to cut: one, which needs no pool, where threads cost more than they save."""
+    n_tiles = sum(len(block.tiles) for block in blocks)
+    return 1 if n_threads == 1 or n_tiles < _TILES_WORTH_A_THREAD else n_threads * _GROUPS_PER_THREAD
 
 
 def _groups(blocks: Sequence[Block], n_groups: int) -> list[list[Block]]:
