@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Literal, cast
 
@@ -15,13 +16,14 @@ from kmeans_dask import passes
 from kmeans_dask.blocks import Block, Blocks, Floats, Labels
 from kmeans_dask.errors import ConfigError, DataError, ModelError
 from kmeans_dask.kernels import TILE
-from kmeans_dask.lloyd import Fit, Hook
+from kmeans_dask.lloyd import Fit, Hook, Motion
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.model import Model, model_of
 from kmeans_dask.packing import LARGEST, Preparation, RowRange, Wishes, finish, pack, provisional
 from kmeans_dask.restarts import Settings, best, concurrently, fit_of, restarts_of
 from kmeans_dask.seeding import METHODS
 
+METRICS = ("euclidean", "cosine")
 _TILES_PER_BLOCK = 512
 Array = npt.NDArray[Any]
 
@@ -31,12 +33,14 @@ def kmeans(
     n_clusters: int,
     *,
     init: str | npt.ArrayLike | Model = "k-means||",
-    n_init: int = 10,
+    n_init: int | Literal["auto"] = "auto",
     max_iter: int = 300,
     tol: float = 1e-4,
     max_seconds: float | None = None,
     seed: int = 0,
     dtype: Literal["float32", "float64"] | None = None,
+    metric: str = "euclidean",
+    frozen_centroids: Sequence[int] = (),
     weights: npt.ArrayLike | None = None,
     preparation: Preparation | None = None,
     hook: Hook = lambda progress: None,
@@ -45,30 +49,38 @@ def kmeans(
     """Return the model of lowest inertia among n_init restarts.
 
     data: (n_samples, n_features) of finite numbers, never changed; or blocks with the preparation that made them.
-    init: "k-means||", "k-means++", "random", centroids (n_clusters, n_features) in the data's units, or a model.
+    init: "k-means||", "k-means++", "random", a model, or centroids in the data's units: (n_clusters, n_features), or
+    (n_init, n_clusters, n_features), a start for each restart. n_init: "auto" is 1 for one given start, else 10.
     tol: stop when the squared shift of the centroids is within tol times the mean feature variance; 0: when no label
     changes. dtype: float32 data stay float32, all other are stored as float64, by default. weights: (n_samples,) >= 0.
+    metric: "cosine" is spherical k-means: rows and centroids of unit length. frozen_centroids: indices of a given
+    start's centroids that do not move.
     hook: called with each iteration's `Progress`; returning True stops that restart.
     Raises ConfigError, DataError or TooFewSamplesError; warns of fewer distinct rows than clusters.
     """
-    check_settings(n_clusters, init, n_init, max_iter, tol)
+    check_settings(n_clusters, init, n_init, max_iter, tol, max_seconds)
+    motion = motion_of(metric, frozen_centroids, init, n_clusters)
     threads = n_threads or len(os.sched_getaffinity(0))
     with ExitStack() as stack:
         blocks: Blocks
         if hasattr(data, "map_reduce"):
             blocks = cast("Blocks", data)
-            if preparation is None or weights is not None or dtype is not None:
+            known = weights is None and dtype is None
+            if preparation is None or not known or metric not in ("euclidean", preparation.metric):
                 raise ConfigError(
-                    "blocks hold their dtype and weights already, and need the preparation that made them. "
-                    "Give `blocks_of` dtype and weights, and pass the preparation it returns."
+                    "blocks hold their dtype, weights and metric already, and need the preparation that made them. "
+                    "Give `blocks_of` dtype, weights and metric, and pass the preparation it returns."
                 )
+            motion = replace(motion, unit=preparation.metric == "cosine")
         else:
-            blocks, preparation = blocks_of(data, dtype=dtype, weights=weights, n_threads=threads)
+            blocks, preparation = blocks_of(
+                data, dtype=dtype, weights=weights, metric=metric, n_threads=threads
+            )
             stack.callback(blocks.close)
         start = init if isinstance(init, str) else start_centroids(init, preparation, n_clusters)
-        settings = Settings(n_clusters, start, n_init, max_iter, tol, max_seconds, seed)
+        settings = Settings(n_clusters, start, n_init, max_iter, tol, max_seconds, seed, motion)
         fit = best(concurrently(hook, threads)(fit_of(blocks, settings), restarts_of(settings)))
-    warn_of_empty(fit)
+    warn_of_empty(fit, motion.frozen)
     return model_of(fit, preparation, init if isinstance(init, str) else "given")
 
 
@@ -92,14 +104,17 @@ def blocks_of(
     *,
     dtype: str | None = None,
     weights: npt.ArrayLike | None = None,
+    metric: str = "euclidean",
+    names: Sequence[str] | None = None,
     n_threads: int | None = None,
 ) -> tuple[LocalBlocks, Preparation]:
-    """Return an array's rows as blocks of this process, and how they were prepared."""
+    """Return an array's rows as blocks of this process, and how they were prepared; names: of its features."""
     if dtype not in (None, "float32", "float64"):
         raise ConfigError(f"dtype must be 'float32' or 'float64'; found {dtype!r}.")
     columns = _columns(data, None)
     stored = dtype or ("float32" if columns[0].dtype == np.float32 else "float64")
-    preparation = provisional(columns, Wishes(tuple(f"x{f}" for f in range(len(columns))), stored))
+    named = tuple(names or (f"x{f}" for f in range(len(columns))))
+    preparation = provisional(columns, Wishes(named, stored, metric=metric))
     packed = _packed(columns, preparation, _weights(weights, len(columns[0])), n_threads)
     return LocalBlocks(packed, n_threads), preparation
 
@@ -157,11 +172,15 @@ def _weights(weights: npt.ArrayLike | None, n_samples: int) -> Floats | None:
     return found
 
 
-def check_settings(n_clusters: int, init: object, n_init: int, max_iter: int, tol: float) -> None:
+def check_settings(
+    n_clusters: int, init: object, n_init: object, max_iter: int, tol: float, max_seconds: float | None = None
+) -> None:
     """Refuse values outside their bounds."""
+    if isinstance(n_init, str) and n_init != "auto":
+        raise ConfigError(f"n_init must be 'auto' or an integer of at least 1; found {n_init!r}.")
     for name, value, lowest in (
         ("n_clusters", n_clusters, 1),
-        ("n_init", n_init, 1),
+        ("n_init", 1 if isinstance(n_init, str) else n_init, 1),
         ("max_iter", max_iter, 1),
     ):
         if not isinstance(value, Integral) or value < lowest:
@@ -170,6 +189,27 @@ def check_settings(n_clusters: int, init: object, n_init: int, max_iter: int, to
         raise ConfigError(f"tol must be >= 0; found {tol}. Use 0 to stop only when no label changes.")
     if isinstance(init, str) and init not in METHODS:
         raise ConfigError(f"init must be one of {', '.join(METHODS)}, or centroids; found {init!r}.")
+    if max_seconds is not None and not (isinstance(max_seconds, Real) and max_seconds >= 0):
+        raise ConfigError(f"max_seconds must be >= 0, or None for no limit; found {max_seconds!r}.")
+
+
+def motion_of(metric: str, frozen: Sequence[int], init: object, n_clusters: int) -> Motion:
+    """Return how centroids may move; refuse unknown metrics, and frozen centroids that no start gives."""
+    if metric not in METRICS:
+        raise ConfigError(f"metric must be one of {', '.join(METRICS)}; found {metric!r}.")
+    found = np.asarray(frozen)
+    if found.size == 0:
+        return Motion(metric == "cosine")
+    indices = [int(j) for j in found.ravel()] if found.dtype.kind in "iu" and found.ndim == 1 else []
+    if not indices or min(indices) < 0 or max(indices) >= n_clusters or len(set(indices)) < len(indices):
+        raise ConfigError(
+            f"frozen_centroids must be different indices of centroids, from 0 to {n_clusters - 1}; found {frozen!r}."
+        )
+    if isinstance(init, str):
+        raise ConfigError(
+            f"frozen_centroids are centroids of a given start; init is {init!r}. Give centroids or a model as init."
+        )
+    return Motion(metric == "cosine", tuple(indices))
 
 
 def start_centroids(init: npt.ArrayLike | Model, preparation: Preparation, n_clusters: int) -> Floats:
@@ -180,7 +220,7 @@ def start_centroids(init: npt.ArrayLike | Model, preparation: Preparation, n_clu
     else:
         start = _array(init, "init")
     expected = (n_clusters, len(preparation.feature_names))
-    if start.shape != expected:
+    if start.shape[-2:] != expected or start.ndim > 3 or not start.size:
         raise ConfigError(f"init must have shape {expected} (n_clusters, n_features); found {start.shape}.")
     if not np.isfinite(start).all():
         raise ConfigError("init must be finite; found NaN or infinity. Mend those centroids.")
@@ -189,6 +229,10 @@ def start_centroids(init: npt.ArrayLike | Model, preparation: Preparation, n_clu
         raise ConfigError(
             f"init must lie within {LARGEST['float64']:.6g} of the data; found {np.abs(start).max():.6g}. "
             "Mend those centroids."
+        )
+    if preparation.metric == "cosine" and not start.any(axis=-1).all():
+        raise ConfigError(
+            "init must hold no centroid of length 0 under metric='cosine'. Mend those centroids."
         )
     return np.ascontiguousarray(start)
 
@@ -226,9 +270,11 @@ def _in_order(model: Model, names: tuple[str, ...]) -> Floats:
     return model.centroids_in_units()[:, [model.feature_names.index(name) for name in names]]
 
 
-def warn_of_empty(fit: Fit) -> None:
-    """Warn when clusters stayed empty: a run to the end leaves some only for want of distinct rows."""
-    found = sum(size > 0 for size in fit.sizes)
+def warn_of_empty(
+    fit: Fit | Model, frozen: Sequence[int] = (), category: type[Warning] = UserWarning, stacklevel: int = 3
+) -> None:
+    """Warn when clusters stayed empty: a run to the end leaves some only for want of distinct rows, or frozen ones."""
+    found = sum(size > 0 or j in frozen for j, size in enumerate(fit.sizes))
     if found < len(fit.sizes):
         why = (
             "the data hold fewer distinct rows than clusters."
@@ -236,5 +282,6 @@ def warn_of_empty(fit: Fit) -> None:
             else f"the run ended ({fit.stop}) before they were refilled, or the data hold fewer distinct rows."
         )
         warnings.warn(
-            f"{found} distinct clusters found, fewer than n_clusters={len(fit.sizes)}: {why}", stacklevel=3
-        )
+            f"{found} distinct clusters found, fewer than n_clusters={len(fit.sizes)}: {why}",
+            category, stacklevel=stacklevel,
+        )  # fmt: skip

@@ -7,19 +7,19 @@ class KMeansError(Exception):
     exit_code = 2
 
 
-class ConfigError(KMeansError):
-    """A key or a value of the job or of an argument."""
+class ConfigError(KMeansError, ValueError):
+    """A key or a value of the job or of an argument; a ValueError, as Python's callers expect."""
 
 
-class DataError(KMeansError):
-    """A file, a column or a row of the source."""
+class DataError(KMeansError, ValueError):
+    """A file, a column or a row of the source; a ValueError, as Python's callers expect."""
 
 
 class TooFewSamplesError(DataError):
     """Fewer rows than clusters."""
 
 
-class ModelError(KMeansError):
+class ModelError(KMeansError, ValueError):
     """A stored model that is missing, damaged, of another version, or for other features."""
 
 

@@ -285,6 +285,27 @@ def finish_column(tiles, n_rows, feature, finishing, out):  # type: ignore[no-un
             out[t, feature, r] = (x - center) * inverse
 
 
+@compiled()
+def unit_rows(tiles, n_rows):  # type: ignore[no-untyped-def]
+    """Divide each row by its length, in place; return the first row of length 0, or -1."""
+    squares = np.empty(TILE)
+    for t in range(tiles.shape[0]):
+        rows = min(TILE, n_rows - t * TILE)
+        squares[:] = 0.0
+        for f in range(tiles.shape[1]):
+            for r in range(rows):
+                x = np.float64(tiles[t, f, r])
+                squares[r] += x * x
+        for r in range(rows):
+            if squares[r] == 0.0:
+                return t * TILE + r
+            squares[r] = np.sqrt(squares[r])
+        for f in range(tiles.shape[1]):
+            for r in range(rows):
+                tiles[t, f, r] = np.float64(tiles[t, f, r]) / squares[r]
+    return -1
+
+
 @compiled(fastmath={"contract"})
 def add_squares(tile, squares):  # type: ignore[no-untyped-def]
     """Write each row's squared norm, (128,), up to rounding; tile (d4 * 128,)."""

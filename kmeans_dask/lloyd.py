@@ -49,6 +49,38 @@ class Limits:
     deadline: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """What centroids may do: stay of unit length (spherical k-means), or not move where their index is frozen."""
+
+    unit: bool = False
+    frozen: tuple[int, ...] = ()
+
+    def after(self, means: Floats, before: Floats) -> Floats:
+        """Return where the centroids go instead of to their means; a mean of length 0 has no direction, so it stays."""
+        if self.unit:
+            means = np.where(_lengths(means) > 0, unit_centroids(means), before)
+        if self.frozen:
+            means = means.copy()
+            means[list(self.frozen)] = before[list(self.frozen)]
+        return means
+
+
+FREE = Motion()
+
+
+def unit_centroids(centroids: Floats) -> Floats:
+    """Return each centroid, (k, d), divided by its length; one of length 0 or of unit length already as it is."""
+    lengths = _lengths(centroids)
+    other = (lengths > 0) & (np.abs(lengths - 1) > 2.0**-49)
+    return np.divide(centroids, lengths, out=centroids.copy(), where=other)
+
+
+def _lengths(centroids: Floats) -> Floats:
+    lengths: Floats = np.sqrt(np.cumsum(centroids * centroids, axis=1)[:, -1:])  # features in their order
+    return lengths
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
     """One finished run. The labels of `centroids` give exactly this inertia and these sizes."""
@@ -86,8 +118,9 @@ def sq_shift_of(tol: float, blocks: Blocks) -> float:
 
 
 def lloyd(
-    blocks: Blocks, start: Floats, limits: Limits, identity: Identity, hook: Hook = lambda progress: None
-) -> Fit:
+    blocks: Blocks, start: Floats, limits: Limits, identity: Identity, hook: Hook = lambda progress: None,
+    motion: Motion = FREE,
+) -> Fit:  # fmt: skip
     """Run from the start centroids, (k, d) float64 in the prepared space, until a limit or no label changes."""
     last = time.monotonic()
     history = list[Progress]()
@@ -119,7 +152,8 @@ def lloyd(
         )
         last = now
         wants_stop = hook(history[-1])
-        new = updated(blocks, step.centroids, partials, step.scales)
+        means = updated(blocks, step.centroids, partials, step.scales, motion.frozen)
+        new = motion.after(means, step.centroids)
         # A refilled cluster moves a centroid, though the row it took may go back: then the next farthest is due.
         if step.before is not None and partials.changed == 0 and np.array_equal(new, step.centroids):
             stop = "converged"
@@ -245,15 +279,20 @@ def total_weight(partials: Partials, scales: Exponents) -> float:
     return sums.value(sum(sums.integers(partials.weight)), scales.weight)
 
 
-def updated(blocks: Blocks, centroids: Floats, partials: Partials, scales: Exponents) -> Floats:
-    """Return each cluster's mean; an empty cluster takes a farthest row, or keeps its centroid if none is left."""
+def updated(
+    blocks: Blocks, centroids: Floats, partials: Partials, scales: Exponents, frozen: tuple[int, ...] = ()
+) -> Floats:
+    """Return each cluster's mean; an empty cluster takes a farthest row, or keeps its centroid if none is left.
+
+    An empty cluster among the frozen takes none.
+    """
     if partials.weight.shape[1] == 0 and partials.rows.min() > 0 and partials.rows.sum() < 2**31:
         means = centroids.copy()
         top, middle, low = partials.sums
         kernels.means_of((top << 32) + middle, low, partials.rows, scales.columns - 63, means)
         return means
     totals = _Totals.of(partials, scales)
-    empty = [j for j, weight in enumerate(totals.weights) if weight == 0]
+    empty = [j for j, weight in enumerate(totals.weights) if weight == 0 and j not in frozen]
     if empty:
         m = len(empty) + len(centroids)  # some may be the only row of their cluster and cannot be taken
         rows = blocks.map_reduce(passes.farthest_rows, centroids, m, combine=partial(passes.farthest, m=m))

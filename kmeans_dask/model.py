@@ -109,6 +109,7 @@ def _preparation_document(preparation: Preparation) -> dict[str, Any]:
     )
     return {
         "dtype": preparation.dtype, "nulls": preparation.nulls, "scaling": preparation.scaling,
+        "metric": preparation.metric,
         "features": [dict(zip(("name", *_ARRAYS), feature, strict=True)) for feature in features],
     }  # fmt: skip
 
@@ -141,6 +142,8 @@ def _check(model: Model) -> None:
             raise TypeError(f"{name} is {getattr(model, name)!r}")
     if model.preparation.dtype not in ("float32", "float64"):
         raise ValueError(f"dtype is {model.preparation.dtype!r}")
+    if model.preparation.metric not in ("euclidean", "cosine"):
+        raise ValueError(f"metric is {model.preparation.metric!r}")
     arrays = [model.centroids, *(getattr(model.preparation, name) for name in _ARRAYS)]
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("some numbers are not finite")
@@ -167,5 +170,6 @@ def _preparation(document: dict[str, Any]) -> Preparation:
     shift, center, scale, fill = (np.array([f[name] for f in features], np.float64) for name in _ARRAYS)
     names = tuple(f["name"] for f in features)
     return Preparation(
-        names, document["dtype"], shift, center, scale, fill, document["nulls"], document["scaling"]
-    )
+        names, document["dtype"], shift, center, scale, fill, document["nulls"], document["scaling"],
+        document["metric"],
+    )  # fmt: skip

@@ -34,6 +34,7 @@ class Wishes:
     dtype: str
     nulls: str = "error"  # or "drop", "mean"
     scaling: str = "none"  # or "standard"
+    metric: str = "euclidean"  # or "cosine": rows of unit length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +49,7 @@ class Preparation:
     fill: Floats
     nulls: str
     scaling: str
+    metric: str = "euclidean"
 
     def in_units(self, prepared: Floats) -> Floats:
         """Return points of the prepared space, (k, n_features), in the user's own units."""
@@ -62,12 +64,9 @@ class Preparation:
         arrays = (
             (getattr(self, name), getattr(other, name)) for name in ("shift", "center", "scale", "fill")
         )
-        names = (self.feature_names, self.dtype, self.nulls) == (
-            other.feature_names,
-            other.dtype,
-            other.nulls,
-        )
-        return names and all(np.array_equal(a, b) for a, b in arrays)
+        names = ("feature_names", "dtype", "nulls", "metric")
+        same = all(getattr(self, name) == getattr(other, name) for name in names)
+        return same and all(np.array_equal(a, b) for a, b in arrays)
 
     def inverse(self) -> Floats:
         """Return 1 / scale, 0 where the scale is 0."""
@@ -76,8 +75,8 @@ class Preparation:
 
     @property
     def is_final_when_packed(self) -> bool:
-        """Whether packing alone prepares a row: nothing to fill or scale."""
-        return self.nulls != "mean" and self.scaling == "none"
+        """Whether packing alone prepares a row: nothing to fill, scale or bring to unit length."""
+        return self.nulls != "mean" and self.scaling == "none" and self.metric == "euclidean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +92,18 @@ def provisional(head: Sequence[Column], wishes: Wishes) -> Preparation:
     """Return the preparation for packing, from the first 65,536 rows of each column: its shift alone."""
     shift = np.array([_shift(column[:HEAD_ROWS]) for column in head])
     zeros, ones = np.zeros(len(shift)), np.ones(len(shift))
+    if wishes.metric == "cosine" and wishes.scaling == "none":
+        shift = zeros  # directions are seen from the origin of the user's units
     return Preparation(
-        wishes.feature_names, wishes.dtype, shift, zeros, ones, zeros, wishes.nulls, wishes.scaling
+        wishes.feature_names,
+        wishes.dtype,
+        shift,
+        zeros,
+        ones,
+        zeros,
+        wishes.nulls,
+        wishes.scaling,
+        wishes.metric,
     )
 
 
@@ -146,13 +155,24 @@ def _check_magnitude(largest: float, preparation: Preparation, feature: int) -> 
 
 
 def finish(block: Block, preparation: Preparation) -> Block:
-    """Return the block with nulls filled and values scaled; rows, ids and weights stay."""
+    """Return the block with nulls filled, values scaled, and rows of unit length under "cosine"; ids stay."""
     out = np.zeros_like(block.tiles)
     inverse = preparation.inverse()
     for f in range(block.n_features):
         finishing = (preparation.fill[f], preparation.center[f], inverse[f])
         kernels.finish_column(block.tiles, block.n_rows, f, finishing, out)
+    if preparation.metric == "cosine":
+        _to_unit_length(out, block)
     return replace(block, tiles=out, cache={})
+
+
+def _to_unit_length(tiles: npt.NDArray[Any], block: Block) -> None:
+    zero = kernels.unit_rows(tiles, block.n_rows)
+    if zero >= 0:
+        raise DataError(
+            f"row {block.row_id(zero)} has length 0, so metric='cosine' has no direction for it. "
+            "Drop such rows, or use metric='euclidean'."
+        )
 
 
 def final(blocks: Blocks, packed: Preparation) -> Preparation:

@@ -4,12 +4,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+import numpy as np
 
 from kmeans_dask import randoms, seeding
 from kmeans_dask.blocks import Blocks, Floats
 from kmeans_dask.errors import TooFewSamplesError
-from kmeans_dask.lloyd import Fit, Hook, Identity, Limits, lloyd, sq_shift_of
+from kmeans_dask.lloyd import FREE, Fit, Hook, Identity, Limits, Motion, lloyd, sq_shift_of, unit_centroids
+
+AUTO = 10  # restarts of a random start
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +26,19 @@ class Restart:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settings:
-    """What every restart shares; init is a method of `seeding` or centroids, (k, d) in the prepared space."""
+    """What every restart shares.
+
+    init: a method of `seeding`, centroids (k, d) in the prepared space, or (n_init, k, d): those of each restart.
+    """
 
     n_clusters: int
     init: str | Floats = "k-means||"
-    n_init: int = 10
+    n_init: int | Literal["auto"] = "auto"
     max_iter: int = 300
     tol: float = 1e-4
     max_seconds: float | None = None
     seed: int = 0
+    motion: Motion = FREE
 
 
 class Restarts(Protocol):
@@ -41,8 +49,15 @@ class Restarts(Protocol):
 
 def restarts_of(settings: Settings) -> tuple[Restart, ...]:
     """Return the restarts of these settings: one when the start is given, else n_init of derived seeds."""
-    n_init = settings.n_init if isinstance(settings.init, str) else 1
+    n_init = n_init_of(settings.n_init, settings.init)
     return tuple(Restart(i, randoms.derived(settings.seed, "restart", i) >> 1) for i in range(n_init))
+
+
+def n_init_of(n_init: int | Literal["auto"], init: object) -> int:
+    """Return the number of restarts: 1 for given centroids, (k, d); else n_init, of which "auto" is `AUTO`."""
+    if isinstance(init, np.ndarray):
+        return 1 if init.ndim == 2 else len(init)
+    return AUTO if n_init == "auto" else n_init
 
 
 def fit_of(blocks: Blocks, settings: Settings) -> Callable[[Restart, Hook], Fit]:
@@ -53,13 +68,20 @@ def fit_of(blocks: Blocks, settings: Settings) -> Callable[[Restart, Hook], Fit]
     limits = Limits(settings.max_iter, sq_shift, deadline)
 
     def fit(restart: Restart, hook: Hook) -> Fit:
-        init = settings.init
-        start = (
-            seeding.seeds(blocks, settings.n_clusters, restart.seed, init) if isinstance(init, str) else init
-        )
-        return lloyd(blocks, start, limits, Identity(restart.index, restart.seed), hook)
+        start = _start(blocks, settings, restart)
+        if settings.motion.unit:
+            start = unit_centroids(start)
+        identity = Identity(restart.index, restart.seed)
+        return lloyd(blocks, start, limits, identity, hook, settings.motion)
 
     return fit
+
+
+def _start(blocks: Blocks, settings: Settings, restart: Restart) -> Floats:
+    init = settings.init
+    if isinstance(init, str):
+        return seeding.seeds(blocks, settings.n_clusters, restart.seed, init)
+    return init if init.ndim == 2 else init[restart.index]
 
 
 def check_samples(blocks: Blocks, n_clusters: int) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmeans_dask.errors import DataError, TooFewSamplesError
-from pipeline.config import DaskConfig, Job
+from kmeans_dask.restarts import n_init_of
+from pipeline.config import INITS, DaskConfig, Job
 from pipeline.load import Load, loads_of, row_bytes
 from pipeline.source import Plan
 
@@ -71,9 +72,12 @@ def _memory(job: Job, plan: Plan, loads: Sequence[Load], workers: int) -> int:
     """Return the bytes that one of `workers` needs."""
     dask = job.dask
     packed = plan.n_rows * row_bytes(plan)
-    if dask is None and (plan.nulls == "mean" or job.prepare.scale == "standard"):
+    finished = plan.nulls == "mean" or job.prepare.scale == "standard" or job.kmeans.metric == "cosine"
+    if dask is None and finished:
         packed *= 2  # before and after the preparation is finished
-    state = plan.n_rows * _STATE_BYTES * min(job.kmeans.n_init, os.cpu_count() or 1)
+    keys = job.kmeans
+    n_init = n_init_of(keys.n_init, keys.init) if keys.init in INITS else 1
+    state = plan.n_rows * _STATE_BYTES * min(n_init, os.cpu_count() or 1)
     threads = dask.threads_per_worker if dask else len(os.sched_getaffinity(0))
     largest = max((load.n_rows for load in loads), default=0)
     reading = min(threads, len(loads)) * largest * (row_bytes(plan) + 8 * len(plan.columns))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_dask.api import check_start, start_centroids, warn_of_empty
+from kmeans_dask.api import check_start, motion_of, start_centroids, warn_of_empty
 from kmeans_dask.blocks import Blocks
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.lloyd import Fit
@@ -68,13 +68,13 @@ def _committed(job: Job, runner: Runner, run_id: str, store: Store) -> Run:
     start = start_of(job, plan.features)
     logger.info("%d rows of %d features: %s", plan.n_rows, len(plan.features), ", ".join(plan.features))
     with discarding(store, run_id), engine(job.dask) as cluster:
-        wishes = Wishes(plan.features, plan.dtype, plan.nulls, job.prepare.scale)
+        wishes = Wishes(plan.features, plan.dtype, plan.nulls, job.prepare.scale, job.kmeans.metric)
         blocks, preparation = runner.step("load", load, cluster, job, plan, wishes)
         with closing(blocks):
             settings = settings_of(job, start, preparation)
             fits = runner.restarts(fit_of(blocks, settings), restarts_of(settings))
             winner = best(fits)
-            warn_of_empty(winner)
+            warn_of_empty(winner, job.kmeans.frozen_centroids)
             model = model_of(winner, preparation, start if isinstance(start, str) else "model")
             naming = Naming(store, run_id, model.centroids, model.cluster_ids)
             parts = runner.step("write-labels", write_labels, blocks, plan, naming)
@@ -135,7 +135,10 @@ def settings_of(job: Job, start: str | Model, preparation: Preparation) -> Setti
     """Return the restarts' settings; a model becomes its centroids in the job's prepared space."""
     keys = job.kmeans
     init = start if isinstance(start, str) else start_centroids(start, preparation, keys.n_clusters)
-    return Settings(keys.n_clusters, init, keys.n_init, keys.max_iter, keys.tol, keys.max_seconds, keys.seed)
+    motion = motion_of(keys.metric, keys.frozen_centroids, init, keys.n_clusters)
+    return Settings(
+        keys.n_clusters, init, keys.n_init, keys.max_iter, keys.tol, keys.max_seconds, keys.seed, motion
+    )
 
 
 def run_record(

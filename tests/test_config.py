@@ -33,7 +33,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert job.output.path == str(tmp_path / "out")
     assert (job.source.nulls, job.prepare.scale, job.dask) == ("error", "none", None)
     kmeans = job.kmeans
-    assert (kmeans.init, kmeans.n_init, kmeans.max_iter, kmeans.tol) == ("k-means||", 10, 300, 1e-4)
+    assert (kmeans.init, kmeans.n_init, kmeans.max_iter, kmeans.tol) == ("k-means||", "auto", 300, 1e-4)
     assert (kmeans.max_seconds, kmeans.seed, kmeans.dtype) == (None, 0, "float32")
 
 

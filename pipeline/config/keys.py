@@ -67,6 +67,14 @@ def byte_count(value: object) -> object:
     return int(float(number) * base ** (" kMGT".index(unit[0].replace("K", "k")) if unit else 0))
 
 
+def restarts(value: object) -> object:
+    """Refuse what is neither "auto" nor a number of restarts."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000
+    if value != "auto" and not is_count:
+        raise ValueError('must be "auto" or a whole number from 1 to 10000')
+    return value
+
+
 def one_or_many(value: object) -> object:
     """Return a single path as a list of one."""
     if isinstance(value, str):

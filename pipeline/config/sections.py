@@ -2,10 +2,26 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.keys import byte_count, init_name, location, one_or_many, scheduler_address
+from pipeline.config.keys import (
+    INITS,
+    byte_count,
+    init_name,
+    location,
+    one_or_many,
+    restarts,
+    scheduler_address,
+)
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
@@ -14,6 +30,9 @@ Locations = Annotated[
     tuple[Location, ...],
     Field(strict=False, min_length=1),
     BeforeValidator(one_or_many, json_schema_input_type=str | list[str]),
+]
+Restarts = Annotated[
+    int | Literal["auto"], PlainValidator(restarts, json_schema_input_type=int | Literal["auto"])
 ]
 Bytes = Annotated[int, BeforeValidator(byte_count, json_schema_input_type=int | str)]
 
@@ -81,7 +100,11 @@ class KMeansConfig(Section):
     init: Annotated[Name, AfterValidator(init_name), AfterValidator(location)] = Field(
         "k-means||", description="k-means||, k-means++, random, or the path of a stored model"
     )
-    n_init: int = Field(10, ge=1, le=10_000, description="restarts; the one with the lowest inertia is kept")
+    n_init: Restarts = Field(
+        "auto",
+        description="restarts; the one with the lowest inertia is kept; auto: 1 from a stored model, else 10",
+        examples=[10],
+    )
     max_iter: int = Field(300, ge=1, le=1_000_000, description="most iterations of a restart")
     tol: float = Field(
         1e-4,
@@ -99,6 +122,28 @@ class KMeansConfig(Section):
     )
     seed: int = Field(0, ge=0, lt=2**63, description="the source of all randomness")
     dtype: Literal["float32", "float64"] = Field("float32", description="how the prepared rows are stored")
+    metric: Literal["euclidean", "cosine"] = Field(
+        "euclidean", description="cosine: spherical k-means, rows and centroids of unit length"
+    )
+    frozen_centroids: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = Field(
+        (),
+        description="clusters of the stored model in `init` whose centroids must not move",
+        examples=[[0, 3]],
+    )
+
+    @model_validator(mode="after")
+    def _frozen_of_a_start(self) -> Self:
+        """Refuse frozen centroids that no stored model gives."""
+        beyond = [j for j in self.frozen_centroids if j >= self.n_clusters]
+        if beyond:
+            rule = "frozen_centroids holds {found}; clusters are numbered from 0 to {last}. Name only those"
+            raise PydanticCustomError("exclusive", rule, {"found": beyond, "last": self.n_clusters - 1})
+        if self.frozen_centroids and self.init in INITS:
+            rule = (
+                "frozen_centroids are centroids of a stored model; init is {init}. Set init to a model's path"
+            )
+            raise PydanticCustomError("exclusive", rule, {"init": self.init})
+        return self
 
 
 class DaskConfig(Section):
