@@ -11,6 +11,8 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 
+from kmeans_dask.kernel_cache import KernelCache
+
 TILE = 128
 _SECOND, _LABEL = 5 * TILE, 6 * TILE
 _BEST = 4 * TILE
@@ -20,8 +22,16 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def compiled(**options: object) -> Callable[[_F], _F]:
     """Return numba's decorator for a kernel that releases the GIL and is cached on disk."""
-    decorator: Any = numba.njit
-    return cast("Callable[[_F], _F]", decorator(nogil=True, cache=True, error_model="numpy", **options))
+    njit: Any = numba.njit
+    decorator = njit(nogil=True, error_model="numpy", **options)
+
+    def decorated(kernel: _F) -> _F:
+        dispatcher = decorator(kernel)
+        if dispatcher is not kernel:  # NUMBA_DISABLE_JIT
+            dispatcher._cache = KernelCache(kernel)
+        return cast("_F", dispatcher)
+
+    return decorated
 
 
 # The scan only proposes: whatever its rounding, `settle` decides what it leaves open. So the compiler may fuse

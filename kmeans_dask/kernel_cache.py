@@ -1,0 +1,80 @@
+"""Compiled kernels on disk: where numba may write, and where it may only read.
+
+numba gives up when it can write neither beside the source nor in the user's home. Then kernels that were compiled
+beside the source when an image was made are still read from there, and the others are compiled in every process.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCacheLocator, NullCache
+
+logger = logging.getLogger(__name__)
+
+
+class _BesideSource(InTreeCacheLocator):
+    """The folder beside the source, whether or not it can be written."""
+
+    def ensure_cache_path(self) -> None:
+        """Ask for nothing: this folder is only read."""
+
+
+class _BesideSourceImpl(CompileResultCacheImpl):
+    _locator_classes = [_BesideSource]  # noqa: RUF012 - as in the base class
+
+
+class _ReadOnlyCache(FunctionCache):
+    _impl_class = _BesideSourceImpl
+
+
+class KernelCache(NullCache):
+    """One kernel's cache: what numba would use if it can write anywhere, then what lies beside the source."""
+
+    def __init__(self, kernel: Callable[..., Any]) -> None:
+        self._source = kernel.__code__.co_filename
+        self._places: list[FunctionCache] = [_ReadOnlyCache(kernel)]
+        self._own: FunctionCache | None = None
+        try:
+            self._own = FunctionCache(kernel)
+        except RuntimeError:  # no place that can be written
+            return
+        if self._own.cache_path == self._places[0].cache_path:
+            self._places = []
+        self._places.insert(0, self._own)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the kernel compiled for these types and this processor, or None."""
+        for place in self._places:
+            try:
+                found = place.load_overload(sig, target_context)
+            except OSError:  # another user's files
+                continue
+            if found is not None:
+                return found
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a kernel that was just compiled; warn once where that cannot be done."""
+        try:
+            if self._own is None:
+                raise PermissionError("neither there nor in the home directory may this user write")
+            self._own.save_overload(sig, data)
+        except OSError as error:
+            _warn(str(Path(self._source).parent), str(error))
+
+
+@cache
+def _warn(home: str, reason: str) -> None:
+    # A worker's client has said so already.
+    level = logging.WARNING if parent_process() is None else logging.INFO
+    logger.log(
+        level,
+        "compiled kernels cannot be kept beside %s (%s), so each new process compiles them again, for some seconds. "
+        "Set NUMBA_CACHE_DIR to a directory that can be written",
+        home,
+        reason,
+    )

@@ -1,0 +1,105 @@
+"""Kernels on disk: they are read from an install that cannot be written, and missed by none that cannot keep them."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WARNING = "compiled kernels cannot be kept"
+# Two small kernels, so that this takes seconds; every kernel is decorated alike.
+USE = """
+import numpy as np
+from kmeans_dask import kernels
+rows = np.zeros(3, np.int64)
+kernels.count_rows(np.array([0, 2, 2], np.int32), rows)
+assert rows.tolist() == [1, 0, 2]
+assert kernels.count_changed(np.zeros(4, np.int32), np.array([0, 1, 0, 1], np.int32)) == 2
+for kernel in (kernels.count_rows, kernels.count_changed):
+    print("read" if kernel.stats.cache_hits else "compiled")
+"""
+
+
+@pytest.fixture
+def install() -> Iterator[Path]:
+    """Give a copy of the package that any user may read; pytest's own directories are closed to others."""
+    with tempfile.TemporaryDirectory() as home:
+        os.chmod(home, 0o755)
+        shutil.copytree(
+            ROOT / "kmeans_dask", Path(home) / "kmeans_dask", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        yield Path(home)
+        _set_writable(Path(home), True)
+
+
+def _set_writable(install: Path, writable: bool) -> None:
+    for path in (install, *install.rglob("*")):
+        mode = (0o755 if path.is_dir() else 0o644) if writable else (0o555 if path.is_dir() else 0o444)
+        path.chmod(mode)
+
+
+# For root's sake: another user id, of no account, that may read what root's Python needs and write nothing of it.
+STRANGER = (
+    "setpriv", "--reuid", "54321", "--clear-groups", "--inh-caps", "-all,+dac_read_search", "--ambient-caps",
+    "-all,+dac_read_search",
+)  # fmt: skip
+
+
+def used(
+    install: Path, *, stranger: bool, code: str = USE, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the code on an install; a stranger is another user, without a home."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    home = "/nonexistent" if stranger else str(install / "home")
+    return subprocess.run(
+        [*(STRANGER if stranger and os.getuid() == 0 else ()), sys.executable, "-B", "-c", code],
+        cwd="/",
+        env=kept | {"PYTHONPATH": str(install), "HOME": home, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_read_only_install_without_a_home_compiles_with_one_warning(install: Path) -> None:
+    """Another user, who may write nowhere, gets the same answers, uncached, and hears of it once."""
+    _set_writable(install, False)
+    done = used(install, stranger=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["compiled", "compiled"]
+    assert done.stderr.count(WARNING) == 1
+
+
+def test_kernels_of_an_image_are_read_by_any_user(install: Path) -> None:
+    """What the image's builder compiled beside the source is read where nothing can be written, without a warning."""
+    assert used(install, stranger=False).stdout.split() == ["compiled", "compiled"]
+    _set_writable(install, False)
+    done = used(install, stranger=True)
+    assert done.stdout.split() == ["read", "read"], done.stderr
+    assert done.stderr == ""
+
+
+def test_a_directory_of_the_users_own_keeps_kernels(install: Path) -> None:
+    """NUMBA_CACHE_DIR takes what a read-only install cannot; the second process reads it."""
+    _set_writable(install, False)
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO)
+        found = [used(install, stranger=True, NUMBA_CACHE_DIR=place) for _ in range(2)]
+    assert [done.stdout.split() for done in found] == [["compiled"] * 2, ["read"] * 2], found
+    assert [done.stderr for done in found] == ["", ""]
+
+
+def test_a_full_disk_costs_a_warning_and_no_answer(install: Path) -> None:
+    """A kernel that cannot be saved is used all the same."""
+    full = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+    quiet = "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    done = used(install, stranger=False, code=full + quiet + USE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["compiled", "compiled"]
+    assert done.stderr.count(WARNING) == 1
