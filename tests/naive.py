@@ -4,6 +4,7 @@ X is anything with rows of numbers, float32 or float64, as stored; float32 value
 Distances are rounded as defined (float64, feature by feature); every sum across rows is exact.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -162,3 +163,23 @@ def lloyd(X: Table, centroids: Table, max_iter: int = 300, weights: Sequence[flo
         n_iter=len(passes),
         passes=passes,
     )
+
+
+def simplified_silhouettes(X: Table, centroids: Table, weights: Sequence[float] | None = None) -> list[float]:
+    """Each cluster's mean of (b - a) / b: a to its centroid, b to the nearest other one that has weight."""
+    w, rows, kept = unit_weights(X, weights), rows_of(X), rows_of(centroids)
+    labels = nearest(X, centroids)
+    mass = [0.0] * len(kept)
+    for label, weight in zip(labels, w, strict=True):
+        mass[label] += weight
+    totals = [0.0] * len(kept)
+    for x, label, weight in zip(rows, labels, w, strict=True):
+        a = math.sqrt(sq_distance(x, kept[label]))
+        others = [math.sqrt(sq_distance(x, c)) for j, c in enumerate(kept) if j != label and mass[j]]
+        b = min(others, default=0.0)
+        totals[label] += weight * (b - a) / b if b else 0.0
+    alone = [labels.count(j) == 1 for j in range(len(kept))]
+    return [
+        0.0 if single and m else total / m if m else math.nan
+        for total, m, single in zip(totals, mass, alone, strict=True)
+    ]

@@ -20,11 +20,14 @@ from kmeans_dask.dask_shards import PLUGIN
 from kmeans_dask.errors import DataError
 from kmeans_dask.lloyd import Fit, Identity, Limits, evaluated, lloyd
 from kmeans_dask.local_blocks import LocalBlocks
+from kmeans_dask.metrics import metrics
 from kmeans_dask.restarts import Settings, concurrently, fit_of, restarts_of
+from kmeans_dask.samples import sampled
 from pipeline.cluster import connected
 from pipeline.config import DaskConfig
 from tests import engine_data
 from tests.engine_data import Range, Table, cut, packed, recipes
+from tests.test_metrics import bits
 
 ENGINES = ("local", "dask")
 TABLE = Table(seed=1, n_rows=3000)
@@ -61,6 +64,16 @@ def same_fit(a: Fit, b: Fit) -> bool:
     history = [[(p.iteration, p.inertia, p.distortion, p.changed) for p in fit.history] for fit in (a, b)]
     values = [(fit.centroids.tobytes(), fit.sizes, fit.inertia, fit.n_iter, fit.stop) for fit in (a, b)]
     return history[0] == history[1] and values[0] == values[1]
+
+
+def test_scores_and_samples_are_the_same_on_every_engine(engine: Maker) -> None:
+    """Metrics of given centroids and a sample of the rows, bit for bit those of one block on one thread."""
+    with whole(TABLE) as one:
+        centroids = one.blocks[0].rows(np.arange(0, 3000, 600))
+        expected, rows = bits(metrics(one, centroids)), sampled(one, 100, seed=0)
+    with closing(engine(block_rows=170)) as blocks:
+        assert bits(metrics(blocks, centroids)) == expected
+        assert sampled(blocks, 100, seed=0).values.tobytes() == rows.values.tobytes()
 
 
 def test_map_reduce_covers_every_row_once(engine: Maker) -> None:
