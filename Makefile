@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -rs
 
-.PHONY: run test test-quick check format clean
+.PHONY: run test test-quick check bench format clean
 
 run: $(VENV)/run.stamp  ## cluster the shipped weather data, Prefect included
 	$(BIN)/kmeans-dask run examples/weather/job.toml
@@ -24,6 +24,9 @@ check: $(VENV)/dev.stamp  ## style, types, layers, and the examples in the docs
 	$(BIN)/lint-imports
 	$(PYTEST) --doctest-modules --doctest-glob='*.md' kmeans_dask pipeline flows docs README.md
 
+bench: $(VENV)/bench.stamp  ## compare speed with others', about an hour; or make bench PARTS="cluster job"
+	$(BIN)/python -m benchmarks $(PARTS)
+
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
@@ -39,6 +42,10 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[all,dev]'
 	touch $(VENV)/run.stamp $@
+
+$(VENV)/bench.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[all,dev,bench]'
+	touch $(VENV)/run.stamp $(VENV)/dev.stamp $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -4,37 +4,60 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.__main__ import PARTS, page
 
 ROOT = Path(__file__).parents[1]
+OPTIONS = {
+    "lloyd": ["W2", "ours", "scikit-learn", "--share", "0.002"],
+    "cluster": ["ours", "--share", "0.01"],
+    "passes": ["--share", "0.002"],
+    "blocks": ["--share", "0.1"],
+    "fan_in": ["--share", "0.02"],
+    "seeding": ["scikit-learn", "--share", "0.0005"],
+    "job": ["--share", "0.002"],
+    "start": ["--share", "0.01"],
+    "memory": ["--share", "0.01"],
+    "scaling": ["--share", "0.002"],
+}
 
 
-def test_the_comparison_of_speed_runs(tmp_path: Path) -> None:
-    """Ours and scikit-learn make the same number of passes and reach the same inertia, to float32."""
-    out = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "benchmarks.lloyd", "W2", "--share", "0.002", "--repeats", "1"]
-    peers = ["--peers", "ours", "scikit-learn", "--json", str(out)]
-    subprocess.run([*command, *peers], cwd=ROOT, check=True, timeout=120, capture_output=True)
-    figures = json.loads(out.read_text())["figures"]["W2"]
-    assert figures["ours"]["iterations"] == figures["scikit-learn"]["iterations"]
-    assert abs(figures["ours"]["inertia"] / figures["scikit-learn"]["inertia"] - 1) < 1e-4
-
-
-def test_the_cost_of_blocks_runs(tmp_path: Path) -> None:
-    """Both sides of the comparison of 2 and 512 blocks run on two workers, and every figure is there."""
-    out = tmp_path / "figures.json"
+def measured(part: str, folder: Path) -> dict[str, Any]:
+    """Run a part with one round and return its section."""
+    out = folder / "section.json"
     command = [
         sys.executable,
         "-m",
-        "benchmarks.blocks",
-        "--rows",
-        "70000",
+        f"benchmarks.{part}",
+        *OPTIONS[part],
         "--repeats",
         "1",
         "--json",
         str(out),
     ]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=120, capture_output=True)
-    figures = json.loads(out.read_text())
-    assert figures["few_ms"] > 0
-    assert figures["many_ms"] > 0
-    assert sorted(figures["trips_ms"]) == ["2", "512", "64"]
+    done = subprocess.run(command, cwd=ROOT, timeout=120, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    section: dict[str, Any] = json.loads(out.read_text())
+    return section
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_runs(part: str, tmp_path: Path) -> None:
+    """Every part gives figures, and a page can be made of them; cells and bounds are positive numbers or text."""
+    section = measured(part, tmp_path)
+    assert section["tables"][0]["rows"]
+    assert section["targets"]
+    done = section | {"seconds": 1.0, "at": "today"}
+    text = page({"machine": [["processor", "some"]], "parts": {part: done}})
+    for target in section["targets"]:
+        assert target["claim"] in text
+
+
+def test_the_systems_do_equal_work(tmp_path: Path) -> None:
+    """Ours and scikit-learn make the same number of passes and reach the same inertia, to float32."""
+    rows = {row[0]: row for row in measured("lloyd", tmp_path)["tables"][0]["rows"]}
+    assert rows["ours"][3] == rows["scikit-learn"][3]
+    assert abs(float(rows["ours"][4]) / float(rows["scikit-learn"][4]) - 1) < 1e-4
