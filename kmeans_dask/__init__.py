@@ -5,11 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kmeans_dask.api import blocks_of, kmeans, predict
+    from kmeans_dask.choosing import choose_k
     from kmeans_dask.errors import KMeansError
     from kmeans_dask.model import Model
 
-__all__ = ["KMeansError", "Model", "blocks_of", "kmeans", "predict"]
-_HOMES = {"blocks_of": "api", "kmeans": "api", "predict": "api", "KMeansError": "errors", "Model": "model"}
+__all__ = ["KMeansError", "Model", "blocks_of", "choose_k", "kmeans", "predict"]
+_HOMES = {
+    "blocks_of": "api",
+    "choose_k": "choosing",
+    "kmeans": "api",
+    "predict": "api",
+    "KMeansError": "errors",
+    "Model": "model",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -35,6 +35,7 @@ class Progress:
     distortion: float
     changed: int
     seconds: float
+    n_clusters: int | None = None  # of a sweep over several
 
 
 Hook = Callable[[Progress], bool | None]
@@ -102,11 +103,12 @@ class Identity:
 
     restart: int = 0
     seed: int = 0
+    n_clusters: int | None = None  # of a sweep over several
 
     @property
     def run(self) -> str:
         """The name under which blocks remember this run."""
-        return f"lloyd-{self.restart}-{self.seed}"
+        return f"lloyd-{self.restart}-{self.seed}-{self.n_clusters}"
 
 
 def sq_shift_of(tol: float, blocks: Blocks) -> float:
@@ -148,6 +150,7 @@ def lloyd(
                 distortion,
                 partials.changed,
                 now - last,
+                identity.n_clusters,
             )
         )
         last = now

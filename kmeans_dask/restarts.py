@@ -22,6 +22,7 @@ class Restart:
 
     index: int
     seed: int
+    n_clusters: int | None = None  # of a sweep over several
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,18 +61,23 @@ def n_init_of(n_init: int | Literal["auto"], init: object) -> int:
     return AUTO if n_init == "auto" else n_init
 
 
-def fit_of(blocks: Blocks, settings: Settings) -> Callable[[Restart, Hook], Fit]:
-    """Return the function that runs one restart; the time limit counts from this call."""
+def fit_of(
+    blocks: Blocks, settings: Settings, seeds: Callable[[int, int], Floats] | None = None
+) -> Callable[[Restart, Hook], Fit]:
+    """Return the function that runs one restart; the time limit counts from this call.
+
+    seeds(n_clusters, seed) gives starts instead of the method.
+    """
     check_samples(blocks, settings.n_clusters)
     sq_shift = sq_shift_of(settings.tol, blocks)
     deadline = None if settings.max_seconds is None else time.monotonic() + settings.max_seconds
     limits = Limits(settings.max_iter, sq_shift, deadline)
 
     def fit(restart: Restart, hook: Hook) -> Fit:
-        start = _start(blocks, settings, restart)
+        start = seeds(settings.n_clusters, restart.seed) if seeds else _start(blocks, settings, restart)
         if settings.motion.unit:
             start = unit_centroids(start)
-        identity = Identity(restart.index, restart.seed)
+        identity = Identity(restart.index, restart.seed, restart.n_clusters)
         return lloyd(blocks, start, limits, identity, hook, settings.motion)
 
     return fit

@@ -128,6 +128,49 @@ def parallel(
 ) -> Floats:
     """Return n_clusters centroids by k-means||: few passes, each drawing about oversampling * n_clusters rows."""
     chosen = _Chosen.none(blocks, f"parallel-{seed}")
+    pool = _candidates(chosen, n_clusters, seed, rounds, oversampling)
+    if len(pool.rows) > n_clusters:
+        chosen.forget()
+        return pool.start(n_clusters, seed)
+    chosen.known = Known.nothing(blocks.summary).extended(pool.rows)
+    _continue(chosen, n_clusters, seed)
+    chosen.forget()
+    return chosen.known.centroids
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """Rows drawn once, (m, d), for starts of any smaller number of clusters: by weights, (m,), or in their order."""
+
+    rows: Floats
+    weights: Floats | None
+
+    def start(self, n_clusters: int, seed: int) -> Floats:
+        """Return n_clusters start centroids; the pool holds more rows than that, or those there are, in order."""
+        if self.weights is None:
+            return np.resize(self.rows[:n_clusters], (n_clusters, self.rows.shape[1]))
+        return _reclustered(self.rows, self.weights, n_clusters, seed)
+
+    def serves(self, n_clusters: int) -> bool:
+        """Whether `start` gives this many."""
+        return self.weights is None or len(self.rows) > n_clusters
+
+
+def pool(blocks: Blocks, n_clusters: int, seed: int, method: str) -> Pool:
+    """Return what starts of up to n_clusters can be taken from, by one of `METHODS`."""
+    if method == "random":
+        return Pool(random_rows(blocks, n_clusters, seed), None)
+    if method == "k-means++":
+        return Pool(plus_plus(blocks, n_clusters, seed), None)
+    chosen = _Chosen.none(blocks, f"pool-{seed}")
+    found = _candidates(chosen, n_clusters, seed, ROUNDS, OVERSAMPLING)
+    chosen.forget()
+    return found
+
+
+def _candidates(chosen: _Chosen, n_clusters: int, seed: int, rounds: int, oversampling: float) -> Pool:
+    """Draw k-means||'s candidates, weighted by the rows nearest to each, by row id."""
+    blocks = chosen.blocks
     _continue(chosen, 1, seed)
     row_ids = np.full(len(chosen.known.centroids), -1, np.int64)  # the first row comes first
     n_drawn = oversampling * n_clusters
@@ -145,14 +188,7 @@ def parallel(
     weights = _weights(chosen)
     order = np.argsort(row_ids, kind="stable")
     order = order[weights[order] > 0]  # of equal rows, all but the first have none
-    candidates = chosen.known.centroids[order]
-    if len(order) > n_clusters:
-        chosen.forget()
-        return _reclustered(candidates, weights[order], n_clusters, seed)
-    chosen.known = Known.nothing(blocks.summary).extended(candidates)
-    _continue(chosen, n_clusters, seed)
-    chosen.forget()
-    return chosen.known.centroids
+    return Pool(chosen.known.centroids[order], weights[order])
 
 
 def _weights(chosen: _Chosen) -> Floats:
