@@ -18,6 +18,7 @@ Offsets = npt.NDArray[np.uint32]
 Labels = npt.NDArray[np.int32]
 T = TypeVar("T")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 NO_WEIGHTS: Floats = np.empty(0)
 
 
@@ -152,6 +153,17 @@ def block_of_rows(rows: Floats, weights: Floats = NO_WEIGHTS) -> Block:
     padded_rows[:n_rows, :n_features] = rows
     tiles = np.ascontiguousarray(padded_rows.reshape(n_tiles, TILE, -1).transpose(0, 2, 1))
     return Block(tiles, n_features, n_rows, 0, n_rows, weights=weights)
+
+
+def without_rows(fn: F) -> F:
+    """Mark a function of blocks that looks at no row, so that blocks on disk are not read for it."""
+    fn.needs_rows = False  # type: ignore[attr-defined]
+    return fn
+
+
+def needs_rows(fn: Callable[..., Any]) -> bool:
+    """Whether a function of blocks looks at rows."""
+    return bool(getattr(fn, "needs_rows", True))
 
 
 class Run(Protocol):

@@ -12,10 +12,12 @@ import numpy as np
 from distributed import Future
 from distributed.protocol.pickle import dumps
 
-from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise
+from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise, without_rows
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.dask_loads import Loads, Placed, Recipe
 from kmeans_dask.dask_messages import Lost, Question, ShardGone, answers
+from kmeans_dask.dask_rounds import Answers, Rounds
+from kmeans_dask.local_blocks import Outcome, value_of
 
 
 class DaskBlocks:
@@ -31,6 +33,7 @@ class DaskBlocks:
 
     def _describe(self, loads: Loads) -> None:
         self._loads = loads
+        self._rounds = Rounds(self._answers)
         self.losses = loads.cluster.losses
         try:
             self.n_blocks = loads.current().n_blocks
@@ -49,14 +52,19 @@ class DaskBlocks:
 
     def map_reduce(self, fn: Callable[..., T], *args: Any, combine: Callable[[T, T], T]) -> T:
         """Return fn(blocks, *args) of all blocks; see `Blocks`."""
-        call = bytes(dumps((fn, args, combine)))
+        answers = self._rounds.answers(bytes(dumps((fn, args, combine))))
+        found: T = reduce(combine, map(value_of, answers))
+        return found
 
-        def ask(placed: Placed) -> list[T]:
-            questions = [self._question(a, "kmeans_map", call=call) for a in placed.addresses]
-            found: list[T] = self._loads.cluster.client.sync(answers, questions)
+    def _answers(self, calls: Sequence[bytes]) -> list[Answers]:
+        """Return all workers' answers to each call, by one message to each worker."""
+
+        def ask(placed: Placed) -> list[list[Outcome]]:
+            questions = [self._question(a, "kmeans_map", calls=list(calls)) for a in placed.addresses]
+            found: list[list[Outcome]] = self._loads.cluster.client.sync(answers, questions)
             return found
 
-        return reduce(combine, self._asked(ask))
+        return list(zip(*self._asked(ask), strict=True))
 
     def map_runs(
         self, pieces: Callable[..., T], write: Callable[..., R], runs: Sequence[Run], *args: Any
@@ -112,6 +120,7 @@ class DaskBlocks:
                 return found
 
 
+@without_rows
 def _dtype(blocks: Sequence[Block]) -> np.dtype[Any]:
     return blocks[0].tiles.dtype
 

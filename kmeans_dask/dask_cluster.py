@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from distributed import Client, Future
+from distributed import Client, Future, get_worker
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
 
@@ -17,6 +17,7 @@ from kmeans_dask.dask_messages import COMM_ERRORS, Lost, Pulse, holders_of, list
 from kmeans_dask.dask_shards import Shards
 from kmeans_dask.errors import InfrastructureError
 from kmeans_dask.placement import Host
+from kmeans_dask.spool import spooled
 
 logger = logging.getLogger(__name__)
 
@@ -125,9 +126,12 @@ class Cluster:
         return {i: addresses[0] for i, addresses in held.items() if addresses}
 
     def first_loads(
-        self, fn: Callable[..., tuple[T, list[Any]]], *args: Any
+        self, fn: Callable[..., tuple[T, list[Any]]], *args: Any, on_disk: bool = False
     ) -> tuple[T, dict[int, Future[Any]]]:
-        """Run fn on a worker; return its first value, and its list of loads as one future each, by place."""
+        """Run fn on a worker; return its first value, and its list of loads as one future each, by place.
+
+        on_disk: the blocks of each load go to the worker's disk.
+        """
         while True:
             home = self.awaited_hosts()[0].address
             try:
@@ -135,7 +139,7 @@ class Cluster:
                 value, n_loads = self._result(
                     self.submitted("head-value", home, _value_and_length, both), home
                 )
-                loads = {i: self.submitted(f"head-{i}", home, _nth, both, i) for i in range(n_loads)}
+                loads = {i: self.submitted(f"head-{i}", home, _nth, both, i, on_disk) for i in range(n_loads)}
                 self.wait(loads, dict.fromkeys(loads, home))
             except Lost as lost:
                 self.lose(lost)
@@ -212,5 +216,5 @@ def _value_and_length(both: tuple[T, list[Any]]) -> tuple[T, int]:
     return both[0], len(both[1])
 
 
-def _nth(both: tuple[T, list[Any]], i: int) -> Any:
-    return both[1][i]
+def _nth(both: tuple[T, list[Any]], i: int, on_disk: bool) -> Any:
+    return spooled(both[1][i], get_worker().local_directory) if on_disk else both[1][i]

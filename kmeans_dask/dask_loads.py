@@ -8,16 +8,17 @@ import asyncio
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from distributed import Future
+from distributed import Future, get_worker
 
 from kmeans_dask.blocks import Block
 from kmeans_dask.dask_cluster import Cluster
-from kmeans_dask.dask_messages import COMM_ERRORS, Lost, Question, ShardGone, answers
-from kmeans_dask.placement import place
+from kmeans_dask.dask_messages import COMM_ERRORS, Absent, Lost, Question, ShardGone, answers
+from kmeans_dask.placement import Host, place
+from kmeans_dask.spool import is_absent, is_spooled, respooled, spooled
 
 logger = logging.getLogger(__name__)
 
@@ -26,27 +27,38 @@ _DROP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to make one load's blocks: fn(*args), then each change in turn on every block."""
+    """How to make one load's blocks: fn(*args), then each change in turn on every block.
 
-    fn: Callable[..., Sequence[Block]]
+    on_disk: they lie on the disk of the worker that makes them, and are made again where they are needed elsewhere.
+    """
+
+    fn: Callable[..., Iterable[Block]]
     args: tuple[Any, ...]
     first_row: int
     n_source_rows: int
     n_bytes: int
     changes: tuple[tuple[Callable[..., Block], tuple[Any, ...]], ...] = ()
+    on_disk: bool = False
 
 
 def made(recipe: Recipe) -> list[Block]:
-    """Return the blocks of a recipe."""
-    blocks = list(recipe.fn(*recipe.args))
+    """Return the blocks of a recipe; those for the disk are written one by one."""
+    blocks = recipe.fn(*recipe.args)
     for fn, args in recipe.changes:
-        blocks = changed(blocks, fn, args)
-    return blocks
+        blocks = _each(blocks, fn, args)
+    return spooled(blocks, get_worker().local_directory) if recipe.on_disk else list(blocks)
 
 
-def changed(blocks: list[Block], fn: Callable[..., Block], args: tuple[Any, ...]) -> list[Block]:
-    """Return fn of each block."""
-    return [fn(block, *args) for block in blocks]
+def changed(blocks: list[Block], recipe: Recipe) -> list[Block]:
+    """Return the blocks of a recipe from those before its last change."""
+    fn, args = recipe.changes[-1]
+    if any(map(is_absent, blocks)):
+        return made(recipe)
+    return respooled(blocks, fn, args) if is_spooled(blocks[0]) else list(_each(blocks, fn, args))
+
+
+def _each(blocks: Iterable[Block], fn: Callable[..., Block], args: tuple[Any, ...]) -> Iterable[Block]:
+    return (fn(block, *args) for block in blocks)
 
 
 def moved(blocks: list[Block]) -> list[Block]:
@@ -97,6 +109,8 @@ class Loads:
                     self.lose(lost, self._placed.generation)
                 except ShardGone:
                     self.find(self._placed.generation)
+                except Absent as absent:
+                    self._forget(set(absent.keys))
             return self._placed
 
     def lose(self, lost: Lost, generation: int) -> None:
@@ -122,6 +136,13 @@ class Loads:
             futures = {i: placed.futures[i] for i in where}
             self._placed = Placed(generation + 1, futures, where, placed.moving)
 
+    def _forget(self, keys: set[str]) -> None:
+        """Let go of loads whose rows stayed behind when Dask moved them: they are made again."""
+        placed = self._placed
+        kept = {i: future for i, future in placed.futures.items() if str(future.key) not in keys}
+        where = {i: placed.where[i] for i in kept}
+        self._placed = Placed(placed.generation + 1, kept, where, placed.moving)
+
     def changed(self, fn: Callable[..., Block], args: tuple[Any, ...]) -> "Loads":
         """Return the loads with fn(block, *args) for every block, where they are; this object ends."""
         placed = self.current()
@@ -132,7 +153,7 @@ class Loads:
         for i, address in placed.where.items():
             # Popped one by one, so that Dask frees each old load as soon as its new one is made.
             futures[i] = self.cluster.submitted(
-                f"changed-{i}", address, changed, placed.futures.pop(i), fn, args
+                f"changed-{i}", address, changed, placed.futures.pop(i), recipes[i]
             )
         new._placed = Placed(0, futures, dict(placed.where))
         return new
@@ -148,7 +169,7 @@ class Loads:
         self.cluster.check()
         alive = {host.address for host in hosts}
         placed = self._placed
-        where = place([recipe.n_bytes for recipe in self.recipes], placed.where, hosts)
+        where = place([recipe.n_bytes for recipe in self.recipes], placed.where, self._roomy(hosts))
         futures: dict[int, Future[Any]] = {}
         moving: dict[int, str] = {}
         for i, address in where.items():
@@ -156,7 +177,7 @@ class Loads:
             if source == address:
                 futures[i] = placed.futures[i]
                 moving |= {i: placed.moving[i]} if i in placed.moving else {}
-            elif source in alive:
+            elif source in alive and not self.recipes[i].on_disk:
                 futures[i] = self.cluster.submitted(f"moved-{i}", address, moved, placed.futures[i])
                 moving[i] = placed.where[i]
             else:
@@ -164,6 +185,11 @@ class Loads:
                 futures[i] = self.cluster.submitted(f"load-{i}", address, made, self.recipes[i])
         self._placed = Placed(placed.generation, futures, where, moving)
         self.cluster.rely_on(where.values())
+
+    def _roomy(self, hosts: list[Host]) -> list[Host]:
+        """Return the hosts; loads on disk are not bounded by their memory."""
+        on_disk = any(recipe.on_disk for recipe in self.recipes)
+        return [replace(host, memory_limit_bytes=0) for host in hosts] if on_disk else hosts
 
     def _open(self) -> None:
         keys: dict[str, list[str]] = {}

@@ -39,6 +39,14 @@ class ShardGone(Exception):
     """The worker does not hold that shard: it is new, or its blocks were taken away."""
 
 
+class Absent(Exception):
+    """Loads that were on the disk of a worker they have left; only their handles came along."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        super().__init__(keys)
+        self.keys = keys
+
+
 def opened(answer: bytes) -> Any:
     """Return the value of an answer, or raise its error."""
     ok, value = loads(answer)

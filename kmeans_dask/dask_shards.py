@@ -6,7 +6,7 @@ would make concurrent restarts queue, and whose worker could not be retired.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,8 +14,10 @@ from distributed import Worker, WorkerPlugin
 from distributed.protocol.pickle import dumps, loads
 
 from kmeans_dask.blocks import Run
-from kmeans_dask.dask_messages import Question, ShardGone, answers
-from kmeans_dask.local_blocks import LocalBlocks, overlapping
+from kmeans_dask.dask_messages import Absent, Question, ShardGone, answers
+from kmeans_dask.disk_blocks import DiskBlocks, engine_here
+from kmeans_dask.local_blocks import Call, LocalBlocks, Outcome
+from kmeans_dask.spool import is_absent
 
 PLUGIN = "kmeans-dask-shards"
 _CALLERS = 64
@@ -30,7 +32,7 @@ class Shards(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Attach the handlers to the worker."""
         self.worker = worker
-        self.shards: dict[str, tuple[tuple[str, ...], LocalBlocks]] = {}
+        self.shards: dict[str, tuple[tuple[str, ...], LocalBlocks | DiskBlocks]] = {}
         self.callers = ThreadPoolExecutor(_CALLERS, thread_name_prefix="shard-call")
         self.writers = asyncio.Semaphore(worker.state.nthreads)
         for name in ("open", "map", "pieces", "runs", "drop", "ping"):
@@ -64,20 +66,26 @@ class Shards(WorkerPlugin):
             if missing:
                 raise ShardGone(shard)
             held_loads: list[Any] = [self.worker.data[key] for key in keys]
+            absent = [key for key, load in zip(keys, held_loads, strict=True) if any(map(is_absent, load))]
+            if absent:
+                raise Absent(tuple(absent))
             blocks = [block for load in held_loads for block in load]
-            self.shards[shard] = (tuple(keys), LocalBlocks(blocks, self.worker.state.nthreads))
+            self.shards[shard] = (tuple(keys), engine_here(blocks, self.worker.state.nthreads))
             return len(blocks)
 
         return await self._answer(shard, make)
 
-    async def map(self, shard: str, call: bytes) -> bytes:
-        """Return fn of the shard's blocks, combined."""
+    async def map(self, shard: str, calls: list[bytes]) -> bytes:
+        """Return what becomes of each call, fn of the shard's blocks combined, all made in one pass."""
 
-        def reduce() -> Any:
-            fn, args, combine = loads(call)
-            return self._blocks(shard).map_reduce(fn, *args, combine=combine)
+        def made() -> list[Outcome]:
+            blocks = self._blocks(shard)
+            outcomes = blocks.map_all([Call(*loads(call)) for call in calls])
+            if not all(ok for ok, _ in outcomes) and self._blocks(shard) is not blocks:
+                raise ShardGone(shard)
+            return [(ok, value if ok else _portable(value)) for ok, value in outcomes]
 
-        return await self._answer(shard, reduce)
+        return await self._answer(shard, made)
 
     async def pieces(self, shard: str, call: bytes, run: bytes) -> bytes:
         """Return what `pieces` gives for the shard's blocks that hold rows of a run."""
@@ -110,11 +118,9 @@ class Shards(WorkerPlugin):
 
     def _pieces(self, shard: str, call: bytes, run: Run) -> list[tuple[int, Any]]:
         pieces_of, _, args = loads(call)
-        stop = run.first_row + run.n_rows
-        blocks: Sequence[Any] = overlapping(self._blocks(shard).blocks, run)
-        return [(block.first_row, pieces_of(block, run.first_row, stop, *args)) for block in blocks]
+        return self._blocks(shard).pieces(run, pieces_of, args)
 
-    def _blocks(self, shard: str) -> LocalBlocks:
+    def _blocks(self, shard: str) -> LocalBlocks | DiskBlocks:
         if shard not in self.shards:
             raise ShardGone(shard)
         return self.shards[shard][1]
@@ -140,6 +146,15 @@ class Shards(WorkerPlugin):
             return await asyncio.get_running_loop().run_in_executor(self.callers, guarded)
         except RuntimeError:  # the worker is closing, and its threads have ended
             return bytes(dumps((False, ShardGone(shard))))
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error that arrives: one that cannot be pickled must not take the others' answers along."""
+    try:
+        loads(dumps(error))
+    except Exception:
+        return RuntimeError(repr(error))
+    return error
 
 
 def _by_row(piece: tuple[int, Any]) -> int:

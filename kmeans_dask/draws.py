@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import kernels, passes, randoms, sums
-from kmeans_dask.blocks import Block, Floats, Labels, Summary
+from kmeans_dask.blocks import Block, Floats, Labels, Summary, without_rows
 from kmeans_dask.sums import Limbs
 
 
@@ -185,6 +185,7 @@ def merge_smallest(a: Rows, b: Rows, key: int, m: int) -> Rows:
     return rows.taken(np.sort(first)[:m])
 
 
+@without_rows
 def forget(blocks: Sequence[Block], run: str) -> int:
     """Drop what the blocks remember of a run; return how many did."""
     return passes.forget(blocks, run)

@@ -3,7 +3,8 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
+from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,32 @@ from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise
 
 _GROUPS_PER_THREAD = 2
 _TILES_WORTH_A_THREAD = 64
+Outcome = tuple[bool, Any]  # (True, value) or (False, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A question to all blocks: see `Blocks.map_reduce`."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    combine: Callable[[Any, Any], Any]
+
+
+def outcome_of(fn: Callable[[], Any]) -> Outcome:
+    """Return (True, what fn returns) or (False, what it raises)."""
+    try:
+        return True, fn()
+    except Exception as error:  # handed to whoever asked, who raises it
+        return False, error
+
+
+def value_of(outcome: Outcome) -> Any:
+    """Return the value of an outcome, or raise its error."""
+    ok, value = outcome
+    if not ok:
+        raise value
+    return value
 
 
 class LocalBlocks:
@@ -35,6 +62,19 @@ class LocalBlocks:
             return fn(self._groups[0], *args)
         return reduce(combine, self._pool.map(lambda group: fn(group, *args), self._groups))
 
+    def map_all(self, calls: Sequence[Call]) -> list[Outcome]:
+        """Return what becomes of each call, all made in one pass: group by group, one call after the other."""
+
+        def made(group: list[Block]) -> list[Outcome]:
+            return [outcome_of(partial(call.fn, group, *call.args)) for call in calls]
+
+        one = len(self._groups) == 1
+        parts = [made(self._groups[0])] if one else list(self._pool.map(made, self._groups))
+        return [
+            outcome_of(partial(reduce, call.combine, map(value_of, found)))
+            for call, found in zip(calls, zip(*parts, strict=True), strict=True)
+        ]
+
     def map_blocks(self, fn: Callable[..., Block], *args: Any) -> "LocalBlocks":
         """Return the blocks fn(block, *args), each old one freed as its new one is made; this object ends."""
         blocks, self.blocks, self._groups = self.blocks, [], []
@@ -48,12 +88,14 @@ class LocalBlocks:
         """Return write(run, pieces of its rows, *args) for each run; see `Blocks`."""
 
         def one(run: Run) -> R:
-            stop = run.first_row + run.n_rows
-            return write(
-                run, [pieces(b, run.first_row, stop, *args) for b in overlapping(self.blocks, run)], *args
-            )
+            return write(run, [piece for _, piece in self.pieces(run, pieces, args)], *args)
 
         return list(self._pool.map(one, runs))
+
+    def pieces(self, run: Run, pieces: Callable[..., T], args: tuple[Any, ...]) -> list[tuple[int, T]]:
+        """Return (first row, pieces(block, first_row, stop, *args)) of each block that holds rows of a run."""
+        stop = run.first_row + run.n_rows
+        return [(b.first_row, pieces(b, run.first_row, stop, *args)) for b in overlapping(self.blocks, run)]
 
     def close(self, *, wait: bool = True) -> None:
         """End the threads, after what they are at; wait for that, or let them end by themselves."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import kernels, sums
-from kmeans_dask.blocks import Block, Floats, Labels, Summary, padded
+from kmeans_dask.blocks import Block, Floats, Labels, Summary, padded, without_rows
 from kmeans_dask.sums import Limbs
 
 Scan = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], float, float]
@@ -133,6 +133,7 @@ def farthest(a: list[Candidate], b: list[Candidate], m: int) -> list[Candidate]:
     return sorted(a + b, key=lambda c: (-c.sq_distance, c.row_id))[:m]
 
 
+@without_rows
 def forget(blocks: Sequence[Block], run: str) -> int:
     """Drop what the blocks remember of a run; return how many did."""
     return sum(block.cache.pop(run, None) is not None for block in blocks)

@@ -33,6 +33,8 @@ _LOCAL_SETTINGS = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
     "distributed.scheduler.worker-ttl": "30s",
+    # So long after a loss Dask closes the nanny if its worker is not there at that moment: also if it died again.
+    "distributed.deploy.lost-worker-timeout": "1h",
     "distributed.admin.tick.limit": "60s",
 }
 

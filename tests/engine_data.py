@@ -1,9 +1,11 @@
 """Rows for tests of the engines, packed into blocks of any size; imported by the workers too."""
 
 import errno
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +105,14 @@ def refusing(blocks: Sequence[Block], row_id: int) -> int:
     if row_id in ids_of(blocks):
         raise LookupError(f"row {row_id} is refused")
     return 0
+
+
+def count_once_there(blocks: Sequence[Block], path: str) -> int:
+    """Return the number of packed rows as soon as a path exists."""
+    deadline = time.monotonic() + 60
+    while not Path(path).exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return count_of(blocks)
 
 
 def without_space(blocks: Sequence[Block]) -> int:

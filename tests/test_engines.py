@@ -3,8 +3,11 @@
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,24 +15,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_dask import kmeans, packing, seeding
+from kmeans_dask import disk_blocks, kmeans, packing, seeding
 from kmeans_dask.blocks import Block, Blocks
 from kmeans_dask.dask_blocks import DaskBlocks
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.dask_shards import PLUGIN
+from kmeans_dask.disk_blocks import DiskBlocks
 from kmeans_dask.errors import DataError
 from kmeans_dask.lloyd import Fit, Identity, Limits, evaluated, lloyd
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.metrics import metrics
 from kmeans_dask.restarts import Settings, concurrently, fit_of, restarts_of
 from kmeans_dask.samples import sampled
+from kmeans_dask.spool import spooled
 from pipeline.cluster import connected
 from pipeline.config import DaskConfig
 from tests import engine_data
 from tests.engine_data import Range, Table, cut, packed, recipes
 from tests.test_metrics import bits
 
-ENGINES = ("local", "dask")
+ENGINES = ("local", "dask", "disk", "dask disk")
 TABLE = Table(seed=1, n_rows=3000)
 Maker = Callable[..., Blocks]
 
@@ -42,16 +47,23 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, cluster: Cluster) -> Maker:
-    """Return a function that makes blocks on one engine."""
-    return partial(made, request.param, cluster)
+def engine(
+    request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Maker:
+    """Return a function that makes blocks on one engine; on this process's disk in groups of a few."""
+    monkeypatch.setattr(disk_blocks, "GROUP_BYTES", 2**14)
+    return partial(made, request.param, cluster, tmp_path)
 
 
-def made(engine: str, cluster: Cluster, table: Table = TABLE, block_rows: int = 300) -> Blocks:
+def made(engine: str, cluster: Cluster, folder: Path, table: Table = TABLE, block_rows: int = 300) -> Blocks:
     cuts = cut(table.n_rows, block_rows)
     if engine == "local":
         return LocalBlocks(packed(table, cuts), n_threads=2)
-    return DaskBlocks(cluster, recipes(table, cuts, blocks_per_load=2))
+    if engine == "disk":
+        loads = [spooled(packed(table, cuts[i : i + 3]), str(folder)) for i in range(0, len(cuts) - 1, 2)]
+        return DiskBlocks([block for load in loads for block in load], n_threads=2)
+    on_disk = engine == "dask disk"
+    return DaskBlocks(cluster, [replace(r, on_disk=on_disk) for r in recipes(table, cuts, blocks_per_load=2)])
 
 
 def whole(table: Table) -> LocalBlocks:
@@ -246,6 +258,36 @@ def test_one_message_per_worker_and_pass(cluster: Cluster) -> None:
             for _ in range(5):
                 blocks.map_reduce(engine_data.count_of, combine=int.__add__)
             assert list(client.run(counted_messages).values()) == [5, 5]
+
+
+def test_calls_that_wait_go_in_one_message(cluster: Cluster, tmp_path: Path) -> None:
+    """While two messages are on their way, what others ask waits and goes in one; each gets its own answer or error."""
+    gate = tmp_path / "open"
+    with (
+        closing(DaskBlocks(cluster, recipes(TABLE, cut(3000, 300), 1))) as blocks,
+        ThreadPoolExecutor(12) as pool,
+    ):
+        cluster.client.run(count_messages)
+        ask = partial(pool.submit, blocks.map_reduce)
+        gated = [ask(engine_data.count_once_there, str(gate), combine=int.__add__) for _ in range(2)]
+        wait_until(lambda: blocks._rounds._n_sent == 2)
+        good = [ask(engine_data.count_of, combine=int.__add__) for _ in range(8)]
+        bad = [ask(engine_data.refusing, row_id, combine=int.__add__) for row_id in (5, 2995)]
+        wait_until(lambda: len(blocks._rounds._waiting) == 10)
+        gate.touch()
+        assert [call.result() for call in (*gated, *good)] == [3000] * 10
+        for call, row_id in zip(bad, (5, 2995), strict=True):
+            with pytest.raises(LookupError, match=f"row {row_id} is refused"):
+                call.result()
+        assert list(cluster.client.run(counted_messages).values()) == [3, 3]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_closed_blocks_leave_the_workers(cluster: Cluster) -> None:

@@ -22,7 +22,7 @@ from distributed import Client
 from distributed.nanny import Nanny
 from distributed.scheduler import Scheduler, WorkerState
 
-PASS = "DaskBlocks.map_reduce.<locals>.ask"
+PASS = "DaskBlocks._answers.<locals>.ask"
 WRITING = "DaskBlocks.map_runs.<locals>.ask"
 RELOAD = "Loads.current"
 _DRAIN_SECONDS = 0.2
