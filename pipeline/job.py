@@ -4,19 +4,17 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kmeans_dask.api import check_start, motion_of, start_centroids, warn_of_empty
 from kmeans_dask.blocks import Blocks
-from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.lloyd import Fit
 from kmeans_dask.model import Model, model_of, to_bytes
 from kmeans_dask.packing import Preparation, Wishes
 from kmeans_dask.restarts import Settings, best, fit_of, restarts_of
 from kmeans_dask.seeding import METHODS
-from pipeline.cluster import connected
 from pipeline.config import DaskConfig, Job, resolved
 from pipeline.estimate import PlanSummary, check_memory, check_rows, summary_of
 from pipeline.labels import Naming, write_labels
@@ -37,6 +35,9 @@ from pipeline.sink import (
 )
 from pipeline.source import Plan, scan
 from pipeline.storage import Store, no_empty_directories, open_store
+
+if TYPE_CHECKING:
+    from kmeans_dask.dask_cluster import Cluster
 
 logger = logging.getLogger(__name__)
 
@@ -86,11 +87,13 @@ def _committed(job: Job, runner: Runner, run_id: str, store: Store) -> Run:
 
 
 @contextmanager
-def engine(dask: DaskConfig | None) -> Iterator[Cluster | None]:
+def engine(dask: DaskConfig | None) -> "Iterator[Cluster | None]":
     """Give the workers of a Dask section; None without one: this process."""
     if dask is None:
         yield None
     else:
+        from pipeline.cluster import connected  # a third of a second that a job in this process does not need
+
         with connected(dask) as cluster:
             yield cluster
 
@@ -109,7 +112,7 @@ def discarding(store: Store, run_id: str) -> Iterator[None]:
 
 
 def load(
-    cluster: Cluster | None, job: Job, plan: Plan, wishes: Wishes | Preparation
+    cluster: "Cluster | None", job: Job, plan: Plan, wishes: Wishes | Preparation
 ) -> tuple[Blocks, Preparation]:
     """Return the plan's rows as blocks of the engine, prepared."""
     if cluster is None:

@@ -8,18 +8,20 @@ block_bytes, or a single larger one.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kmeans_dask import packing
 from kmeans_dask.blocks import Block, Blocks, padded
-from kmeans_dask.dask_blocks import DaskBlocks
-from kmeans_dask.dask_cluster import Cluster
-from kmeans_dask.dask_loads import Recipe
 from kmeans_dask.kernels import TILE
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.packing import Preparation, RowRange, Wishes
 from pipeline.source import Plan, RowGroup, Rows, read_rows
+
+if TYPE_CHECKING:
+    from kmeans_dask.dask_blocks import DaskBlocks
+    from kmeans_dask.dask_cluster import Cluster
 
 _LOADS_PER_THREAD = 4
 
@@ -110,9 +112,12 @@ def load_here(
 
 
 def load_on(
-    cluster: Cluster, plan: Plan, block_bytes: int, wishes: Wishes | Preparation
-) -> tuple[DaskBlocks, Preparation]:
+    cluster: "Cluster", plan: Plan, block_bytes: int, wishes: Wishes | Preparation
+) -> "tuple[DaskBlocks, Preparation]":
     """Return the plan's rows as blocks on a client's workers; see `load_here`."""
+    from kmeans_dask.dask_blocks import DaskBlocks
+    from kmeans_dask.dask_loads import Recipe
+
     loads = loads_of(plan, block_bytes)
     ready, first = (
         cluster.first_loads(read_head, plan, loads, wishes) if isinstance(wishes, Wishes) else (wishes, {})

