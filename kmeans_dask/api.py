@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from numbers import Integral, Real
@@ -79,24 +79,31 @@ def kmeans(
             stack.callback(blocks.close)
         start = init if isinstance(init, str) else start_centroids(init, preparation, n_clusters)
         settings = Settings(n_clusters, start, n_init, max_iter, tol, max_seconds, seed, motion)
-        fit = best(concurrently(hook, threads)(fit_of(blocks, settings), restarts_of(settings)))
-    warn_of_empty(fit, motion.frozen)
-    return model_of(fit, preparation, init if isinstance(init, str) else "given")
+        name = init if isinstance(init, str) else "given"
+        model = fitted(blocks, preparation, settings, name, hook, threads)
+    warn_of_empty(model, motion.frozen)
+    return model
 
 
 def predict(model: Model, data: npt.ArrayLike, *, n_threads: int | None = None) -> Labels:
     """Return the cluster id of each row, (n_samples,) int32: on the rows of a fit, that fit's labels."""
-    columns = _columns(data, len(model.feature_names))
-    with LocalBlocks(_packed(columns, model.preparation, None, n_threads), n_threads) as blocks:
-        parts = blocks.map_reduce(_labels, model.centroids, combine=list.__add__)
-    labels = np.concatenate([labels for _, labels in sorted(parts, key=lambda part: part[0])])
+    with prepared_blocks_of(data, model.preparation, n_threads=n_threads) as blocks:
+        return labels_of(model, blocks)
+
+
+def labels_of(model: Model, blocks: LocalBlocks) -> Labels:
+    """Return the cluster id of each row of blocks whose row ids are 0 to n_samples - 1."""
+    labels = np.empty(blocks.summary.n_samples, np.int32)
+
+    def write(some: Sequence[Block]) -> int:
+        scan = passes.scan_of(model.centroids, blocks.dtype)
+        for block in some:
+            labels[block.row_ids()] = passes.labels_of(block, model.centroids, scan)
+        return 0
+
+    blocks.map_reduce(write, combine=int.__add__)
     found: Labels = model.cluster_ids[labels]
     return found
-
-
-def _labels(blocks: Sequence[Block], centroids: Floats) -> list[tuple[int, Labels]]:
-    scan = passes.scan_of(centroids, blocks[0].tiles.dtype)
-    return [(block.first_row, passes.labels_of(block, centroids, scan)) for block in blocks]
 
 
 def blocks_of(
@@ -111,35 +118,69 @@ def blocks_of(
     """Return an array's rows as blocks of this process, and how they were prepared; names: of its features."""
     if dtype not in (None, "float32", "float64"):
         raise ConfigError(f"dtype must be 'float32' or 'float64'; found {dtype!r}.")
-    columns = _columns(data, None)
+    columns = columns_of(data, None)
     stored = dtype or ("float32" if columns[0].dtype == np.float32 else "float64")
     named = tuple(names or (f"x{f}" for f in range(len(columns))))
     preparation = provisional(columns, Wishes(named, stored, metric=metric))
-    packed = _packed(columns, preparation, _weights(weights, len(columns[0])), n_threads)
-    return LocalBlocks(packed, n_threads), preparation
+    blocks = _packed(columns, preparation, weights_of(weights, len(columns[0])), n_threads)
+    return LocalBlocks(blocks, n_threads), preparation
 
 
-def _packed(
-    columns: list[Array], preparation: Preparation, weights: Floats | None, n_threads: int | None
+def fitted(
+    blocks: Blocks, preparation: Preparation, settings: Settings, init: str, hook: Hook, n_threads: int
+) -> Model:
+    """Return the model of lowest inertia among the restarts; init: how the model shall name their start."""
+    fit = best(concurrently(hook, n_threads)(fit_of(blocks, settings), restarts_of(settings)))
+    return model_of(fit, preparation, init)
+
+
+def prepared_blocks_of(
+    data: npt.ArrayLike,
+    preparation: Preparation,
+    *,
+    weights: npt.ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> LocalBlocks:
+    """Return an array's rows as blocks of this process, prepared as other rows were."""
+    columns = columns_of(data, len(preparation.feature_names))
+    blocks = _packed(columns, preparation, weights_of(weights, len(columns[0])), n_threads)
+    return LocalBlocks(blocks, n_threads)
+
+
+def packed(
+    columns: list[Array],
+    preparation: Preparation,
+    weights: Floats | None,
+    *,
+    first_row: int = 0,
+    pool: Executor | None = None,
 ) -> list[Block]:
+    """Return columns (n,) as blocks of consecutive rows from first_row on, at least one; pool: where they are made."""
     n_rows = _TILES_PER_BLOCK * TILE
 
     def block(first: int) -> Block:
         some = slice(first, first + n_rows)
-        where = RowRange(first, min(n_rows, len(columns[0]) - first))
-        packed = pack(
+        where = RowRange(first_row + first, min(n_rows, len(columns[0]) - first))
+        found = pack(
             [column[some] for column in columns],
             where,
             preparation,
             None if weights is None else weights[some],
         )
-        return packed if preparation.is_final_when_packed else finish(packed, preparation)
+        return found if preparation.is_final_when_packed else finish(found, preparation)
 
+    return list((pool.map if pool else map)(block, range(0, max(1, len(columns[0])), n_rows)))
+
+
+def _packed(
+    columns: list[Array], preparation: Preparation, weights: Floats | None, n_threads: int | None
+) -> list[Block]:
     with ThreadPoolExecutor(n_threads or len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(block, range(0, len(columns[0]), n_rows)))
+        return packed(columns, preparation, weights, pool=pool)
 
 
-def _columns(data: npt.ArrayLike, n_features: int | None) -> list[Array]:
+def columns_of(data: npt.ArrayLike, n_features: int | None = None) -> list[Array]:
+    """Return the features of (n_samples, n_features) finite numbers as float32 or float64 columns."""
     X = _array(data, "data", None)
     if X.ndim != 2 or 0 in X.shape:
         raise DataError(
@@ -159,7 +200,8 @@ def _columns(data: npt.ArrayLike, n_features: int | None) -> list[Array]:
     return list(X.T)
 
 
-def _weights(weights: npt.ArrayLike | None, n_samples: int) -> Floats | None:
+def weights_of(weights: npt.ArrayLike | None, n_samples: int) -> Floats | None:
+    """Return finite weights >= 0 as (n_samples,) float64."""
     if weights is None:
         return None
     found = _array(weights, "weights")

@@ -40,6 +40,15 @@ class Losses:
     silent: set[str] = field(default_factory=set)  # given up, though the scheduler may still list them
 
 
+def current_client() -> Client | None:
+    """Return the client that is current in this thread, or None."""
+    try:
+        client: Client = Client.current()
+    except ValueError:
+        return None
+    return client
+
+
 class Cluster:
     """A client's workers, and one job's losses among them; threads may share it."""
 
@@ -146,11 +155,19 @@ class Cluster:
             else:
                 return value, loads
 
-    def submitted(self, name: str, address: str, fn: Callable[..., Any], *args: Any) -> Future[Any]:
+    def submitted(
+        self, name: str, address: str, fn: Callable[..., Any], *args: Any, priority: int = 0
+    ) -> Future[Any]:
         """Submit a task to one worker, under a new key: Dask adds up the failures of a key over the whole job."""
         key = f"kmeans-{name}-{uuid.uuid4().hex[:12]}"
         with scheduler_asked():
-            return self.client.submit(fn, *args, key=key, workers=[address], allow_other_workers=False)
+            where = {"workers": [address], "allow_other_workers": False}
+            return self.client.submit(fn, *args, key=key, priority=priority, **where)
+
+    def computed(self, values: Sequence[Any]) -> list[Future[Any]]:
+        """Have Dask make delayed values, wherever it sees fit; what they share is made once."""
+        with scheduler_asked():
+            return list(self.client.compute(list(values))) if values else []
 
     def _result(self, future: Future[Any], address: str) -> Any:
         self.wait({0: future}, {0: address})

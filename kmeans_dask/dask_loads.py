@@ -30,6 +30,7 @@ class Recipe:
     """How to make one load's blocks: fn(*args), then each change in turn on every block.
 
     on_disk: they lie on the disk of the worker that makes them, and are made again where they are needed elsewhere.
+    source: a delayed Dask value that fn takes before args, if any; not for blocks on disk.
     """
 
     fn: Callable[..., Iterable[Block]]
@@ -39,11 +40,12 @@ class Recipe:
     n_bytes: int
     changes: tuple[tuple[Callable[..., Block], tuple[Any, ...]], ...] = ()
     on_disk: bool = False
+    source: Any = None
 
 
-def made(recipe: Recipe) -> list[Block]:
-    """Return the blocks of a recipe; those for the disk are written one by one."""
-    blocks = recipe.fn(*recipe.args)
+def made(recipe: Recipe, *source: Any) -> list[Block]:
+    """Return the blocks of a recipe; those for the disk are written one by one. source: its value, if it has one."""
+    blocks = recipe.fn(*source, *recipe.args)
     for fn, args in recipe.changes:
         blocks = _each(blocks, fn, args)
     return spooled(blocks, get_worker().local_directory) if recipe.on_disk else list(blocks)
@@ -153,7 +155,7 @@ class Loads:
         for i, address in placed.where.items():
             # Popped one by one, so that Dask frees each old load as soon as its new one is made.
             futures[i] = self.cluster.submitted(
-                f"changed-{i}", address, changed, placed.futures.pop(i), recipes[i]
+                f"changed-{i}", address, changed, placed.futures.pop(i), replace(recipes[i], source=None)
             )
         new._placed = Placed(0, futures, dict(placed.where))
         return new
@@ -172,6 +174,7 @@ class Loads:
         where = place([recipe.n_bytes for recipe in self.recipes], placed.where, self._roomy(hosts))
         futures: dict[int, Future[Any]] = {}
         moving: dict[int, str] = {}
+        sources = self._sources(i for i in where if placed.where.get(i) not in alive)
         for i, address in where.items():
             source = placed.where.get(i)
             if source == address:
@@ -182,7 +185,11 @@ class Loads:
                 moving[i] = placed.where[i]
             else:
                 self.cluster.losses.repeated_loads += placed.generation > 0
-                futures[i] = self.cluster.submitted(f"load-{i}", address, made, self.recipes[i])
+                recipe = replace(self.recipes[i], source=None)
+                # Packed before further sources are made, so that few of them are held at a time.
+                futures[i] = self.cluster.submitted(
+                    f"load-{i}", address, made, recipe, *sources.get(i, ()), priority=1
+                )
         self._placed = Placed(placed.generation, futures, where, moving)
         self.cluster.rely_on(where.values())
 
@@ -190,6 +197,12 @@ class Loads:
         """Return the hosts; loads on disk are not bounded by their memory."""
         on_disk = any(recipe.on_disk for recipe in self.recipes)
         return [replace(host, memory_limit_bytes=0) for host in hosts] if on_disk else hosts
+
+    def _sources(self, loads: Iterable[int]) -> dict[int, tuple[Future[Any]]]:
+        """Return the sources that loads need, in the making."""
+        needed = [i for i in loads if self.recipes[i].source is not None]
+        futures = self.cluster.computed([self.recipes[i].source for i in needed])
+        return {i: (future,) for i, future in zip(needed, futures, strict=True)}
 
     def _open(self) -> None:
         keys: dict[str, list[str]] = {}

@@ -94,9 +94,11 @@ def check_samples(blocks: Blocks, n_clusters: int) -> None:
     """Refuse fewer rows of positive weight than clusters."""
     n_rows = blocks.summary.n_weighted
     if n_rows < n_clusters:
-        kind = "rows" if n_rows == blocks.summary.n_samples else "rows of positive weight"
+        n_zero = blocks.summary.n_samples - n_rows
+        kind = "rows of positive weight" if n_zero else "rows"
+        others = f", and {n_zero} whose weight is zero" if n_zero else ""
         raise TooFewSamplesError(
-            f"n_clusters={n_clusters} needs at least {n_clusters} {kind}; the data hold {n_rows}. "
+            f"n_clusters={n_clusters} needs at least {n_clusters} {kind}; the data hold {n_rows}{others}. "
             "Lower n_clusters or check the filter and the nulls."
         )
 

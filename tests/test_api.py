@@ -449,7 +449,14 @@ def test_values_that_float32_cannot_square_are_refused() -> None:
 
 def test_the_public_names() -> None:
     """What the package offers, and nothing under another name."""
-    assert sorted(kmeans_dask.__all__) == ["KMeansError", "Model", "blocks_of", "choose_k", "kmeans", "predict"]
+    assert sorted(kmeans_dask.__all__) == [
+        "KMeansError",
+        "Model",
+        "blocks_of",
+        "choose_k",
+        "kmeans",
+        "predict",
+    ]
     assert all(getattr(kmeans_dask, name) is not None for name in kmeans_dask.__all__)
     with pytest.raises(AttributeError, match="no attribute 'KMean'"):
         kmeans_dask.KMean  # noqa: B018

@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("kmeans_dask", "pipeline", "flows")
+ESTIMATORS = ("clusters", "estimator", "bisecting", "minibatch")  # need the extra [sklearn]
 HEAVY = ("prefect", "sklearn", "dask.dataframe", "pandas", "fastapi")
 
 
@@ -65,7 +66,7 @@ def test_workers_import_nothing_heavy() -> None:
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for package in ("kmeans_dask", "pipeline")
         for path in sorted((ROOT / package).rglob("*.py"))
-        if path.name not in ("__init__.py", "__main__.py")
+        if path.stem not in ("__init__", "__main__", *ESTIMATORS)
     ]
     loaded = imported_by("import " + ", ".join(modules))
     assert {"kmeans_dask.textbook", "numpy"} <= loaded
@@ -77,6 +78,24 @@ def test_a_job_in_this_process_does_not_load_dask() -> None:
     loaded = imported_by("import pipeline.job, flows.report")
     assert {"numba", "pyarrow"} <= loaded
     assert loaded.isdisjoint({"distributed", "dask", "prefect"})
+
+
+def test_estimators_are_imported_on_first_use() -> None:
+    """`import kmeans_dask` and its functions leave scikit-learn alone; an estimator brings it."""
+    code = "import kmeans_dask; kmeans_dask.predict(kmeans_dask.kmeans([[0.0], [1.0]], 2), [[0.0]])"
+    assert imported_by(code).isdisjoint(HEAVY)
+    assert "sklearn" in imported_by("from kmeans_dask import KMeans")
+
+
+def test_without_scikit_learn_an_estimator_says_what_to_install() -> None:
+    """An ImportError that names the extra; `import *` and the functions work."""
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "from kmeans_dask import *; import kmeans_dask; kmeans([[0.0], [1.0]], 2)\n"
+        "try: kmeans_dask.KMeans\nexcept ImportError as error: sys.stdout.write(str(error))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "kmeans_dask.KMeans needs scikit-learn: pip install 'kmeans-dask[sklearn]'" in ended.stdout
 
 
 def test_the_example_is_the_packages_table() -> None:
