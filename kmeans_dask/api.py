@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import passes
-from kmeans_dask.blocks import Block, Blocks, Floats, Labels
+from kmeans_dask.blocks import Block, Blocks, Floats, Labels, padded
 from kmeans_dask.errors import ConfigError, DataError, ModelError
 from kmeans_dask.kernels import TILE
 from kmeans_dask.lloyd import Fit, Hook, Motion
@@ -25,6 +25,7 @@ from kmeans_dask.seeding import METHODS
 
 METRICS = ("euclidean", "cosine")
 _TILES_PER_BLOCK = 512
+_BLOCK_BYTES = 64 * 2**20
 Array = npt.NDArray[Any]
 
 
@@ -148,38 +149,43 @@ def prepared_blocks_of(
 
 
 def packed(
-    columns: list[Array],
+    columns: Sequence[Array] | Array,
     preparation: Preparation,
     weights: Floats | None,
     *,
     first_row: int = 0,
     pool: Executor | None = None,
+    block_rows: int = _TILES_PER_BLOCK * TILE,
 ) -> list[Block]:
     """Return columns (n,) as blocks of consecutive rows from first_row on, at least one; pool: where they are made."""
-    n_rows = _TILES_PER_BLOCK * TILE
 
     def block(first: int) -> Block:
-        some = slice(first, first + n_rows)
-        where = RowRange(first_row + first, min(n_rows, len(columns[0]) - first))
+        some = slice(first, first + block_rows)
+        where = RowRange(first_row + first, min(block_rows, len(columns[0]) - first))
         found = pack(
-            [column[some] for column in columns],
+            columns[:, some] if isinstance(columns, np.ndarray) else [column[some] for column in columns],
             where,
             preparation,
             None if weights is None else weights[some],
         )
         return found if preparation.is_final_when_packed else finish(found, preparation)
 
-    return list((pool.map if pool else map)(block, range(0, max(1, len(columns[0])), n_rows)))
+    return list((pool.map if pool else map)(block, range(0, max(1, len(columns[0])), block_rows)))
 
 
 def _packed(
-    columns: list[Array], preparation: Preparation, weights: Floats | None, n_threads: int | None
+    columns: Sequence[Array] | Array, preparation: Preparation, weights: Floats | None, n_threads: int | None
 ) -> list[Block]:
-    with ThreadPoolExecutor(n_threads or len(os.sched_getaffinity(0))) as pool:
-        return packed(columns, preparation, weights, pool=pool)
+    threads = n_threads or len(os.sched_getaffinity(0))
+    # Large blocks order their rows better; each thread should have one.
+    row_bytes = padded(len(columns)) * np.dtype(preparation.dtype).itemsize
+    share = min(-(-len(columns[0]) // threads), _BLOCK_BYTES // row_bytes)
+    block_rows = max(-(-share // TILE), _TILES_PER_BLOCK) * TILE
+    with ThreadPoolExecutor(threads) as pool:
+        return packed(columns, preparation, weights, pool=pool, block_rows=block_rows)
 
 
-def columns_of(data: npt.ArrayLike, n_features: int | None = None) -> list[Array]:
+def columns_of(data: npt.ArrayLike, n_features: int | None = None) -> Array:
     """Return the features of (n_samples, n_features) finite numbers as float32 or float64 columns."""
     X = _array(data, "data", None)
     if X.ndim != 2 or 0 in X.shape:
@@ -197,7 +203,7 @@ def columns_of(data: npt.ArrayLike, n_features: int | None = None) -> list[Array
     bad = int(X.size - np.count_nonzero(np.isfinite(X)))
     if bad:
         raise DataError(f"data must be finite; found {bad} NaN or infinite values. Drop or fill them.")
-    return list(X.T)
+    return X.T
 
 
 def weights_of(weights: npt.ArrayLike | None, n_samples: int) -> Floats | None:

@@ -24,10 +24,10 @@ NO_WEIGHTS: Floats = np.empty(0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Consecutive rows of the source, prepared and packed.
+    """Consecutive rows of the source, prepared and packed; ordered by nearness where there are many.
 
     tiles: (n_tiles, d4, 128) float32 or float64, feature-major; padding rows and features are 0.
-    kept: offsets from first_row of the packed rows, (n_rows,); None: the first n_rows.
+    kept: offsets from first_row of the packed rows, (n_rows,), in any order; None: the first n_rows.
     listed: offsets of the rows that get a label or a null, sorted; None: all n_source_rows.
     weights: (n_rows,) float64, or (0,) when every row weighs 1.
     cache: what a run remembers between passes; may be lost at any time, and is when a block travels.

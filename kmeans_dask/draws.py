@@ -70,11 +70,24 @@ class Rows:
         return self.taken(np.argsort(self.row_ids, kind="stable"))
 
 
-class Cost(NamedTuple):
-    """The integer cost of a run of packed rows, named by the row id of the first."""
+class Buckets(NamedTuple):
+    """Integer costs of ranges of row ids: ids (m,) ascending, each a row id shifted right, and limbs (3, m)."""
 
-    first_row_id: int
-    total: int
+    ids: npt.NDArray[np.int64]
+    limbs: Limbs
+
+    def joined(self, other: "Buckets") -> "Buckets":
+        """Return the costs of both sets of rows."""
+        ids, where = np.unique(np.concatenate((self.ids, other.ids)), return_inverse=True)
+        limbs = np.zeros((3, len(ids)), np.int64)
+        for some, at in ((self, where[: len(self.ids)]), (other, where[len(self.ids) :])):
+            limbs[:, at] = limbs[:, at] + some.limbs
+        return Buckets(ids, limbs)
+
+    def totals(self) -> list[int]:
+        """Return the cost of each range, in units of 2**(exponent - 95)."""
+        high, middle, low = (part.tolist() for part in self.limbs)
+        return [sums.joined(h, m, x) for h, m, x in zip(high, middle, low, strict=True)]
 
 
 def nearest(block: Block, run: str, known: Known) -> tuple[Floats, Labels]:
@@ -101,26 +114,48 @@ def nearest(block: Block, run: str, known: Known) -> tuple[Floats, Labels]:
     return sq_distances, labels
 
 
-def costs(blocks: Sequence[Block], run: str, known: Known) -> list[Cost]:
-    """Return the cost of each block's rows that are packed here."""
-    found = []
+def costs(
+    blocks: Sequence[Block], run: str, known: Known, shift: int, within: tuple[int, int] | None = None
+) -> Buckets:
+    """Return the costs of rows by row id >> shift; within: only of the rows of one such range of a larger shift."""
+    found = Buckets(np.empty(0, np.int64), np.empty((3, 0), np.int64))
     for block in blocks:
         if block.n_rows:
             sq_distances, _ = nearest(block, run, known)
-            total = kernels.total_of(sq_distances, block.weights, sums.scale(known.cost_exponent))
-            found.append(Cost(block.row_id(0), sums.joined(*total)))
+            row_ids, weights = block.row_ids(), block.weights
+            if within is not None:
+                chosen = np.flatnonzero(row_ids >> within[1] == within[0])
+                row_ids, sq_distances = row_ids[chosen], sq_distances[chosen]
+                weights = weights[chosen] if weights.size else weights
+            ids, where = _numbered(row_ids >> shift)
+            limbs = np.zeros((3, len(ids)), np.int64)
+            kernels.add_costs(sq_distances, weights, sums.scale(known.cost_exponent), where, limbs)
+            limbs[1] += limbs[2] >> 32
+            limbs[0] += limbs[1] >> 32
+            limbs[1:] &= 0xFFFFFFFF
+            found = found.joined(Buckets(ids, limbs))
     return found
 
 
-def pick(blocks: Sequence[Block], run: str, known: Known, first_row_id: int, rest: int) -> Rows:
-    """Return the row at which the running cost from first_row_id on exceeds rest: one row, or none from elsewhere."""
+def _numbered(keys: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the distinct keys, ascending, and the place of each key among them."""
+    if not len(keys):
+        return keys, keys
+    lowest = int(keys.min())
+    if int(keys.max()) - lowest > 4 * len(keys) + 1024:
+        distinct, where = np.unique(keys, return_inverse=True)
+        return distinct, where
+    held = np.bincount(keys - lowest) > 0
+    return np.flatnonzero(held) + lowest, (np.cumsum(held) - 1)[keys - lowest]
+
+
+def row_of(blocks: Sequence[Block], row_id: int) -> Rows:
+    """Return the row of this id: one, or none from elsewhere."""
     for block in blocks:
-        if block.n_rows and block.row_id(0) == first_row_id:
-            sq_distances, _ = nearest(block, run, known)
-            factor = sums.scale(known.cost_exponent)
-            i = kernels.row_at(sq_distances, block.weights, factor, *sums.parted(rest))
-            if i >= 0:  # else rows were grouped anew since their costs were asked, and these are fewer
-                return Rows(np.array([block.row_id(i)]), block.rows(np.array([i])))
+        if block.first_row <= row_id < block.first_row + block.n_source_rows:
+            at = np.flatnonzero(block.row_ids() == row_id)
+            if len(at):
+                return Rows(np.array([row_id]), block.rows(at))
     return Rows.none(blocks[0].n_features)
 
 

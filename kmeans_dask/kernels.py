@@ -203,29 +203,17 @@ def total_of(values, weights, factor):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def row_at(values, weights, factor, high, middle, low):  # type: ignore[no-untyped-def]
-    """Return the first row whose running total of weight * value exceeds (high, middle, low), or -1.
-
-    middle and low are in [0, 2**32).
-    """
+def add_costs(values, weights, factor, where, limbs):  # type: ignore[no-untyped-def]
+    """Add each weight * value (n,) to the accumulators of its range, limbs (3, m) int64; where (n,): its range."""
     weighted = weights.shape[0] > 0
     for i in range(values.shape[0]):
         y = (weights[i] * values[i] if weighted else values[i]) * factor
         h = np.int64(y)
         y = (y - np.float64(h)) * 4294967296.0
         m = np.int64(y)
-        low -= np.int64((y - np.float64(m)) * 4294967296.0)
-        middle -= m
-        high -= h
-        if low < 0:
-            low += np.int64(4294967296)
-            middle -= 1
-        if middle < 0:
-            middle += np.int64(4294967296)
-            high -= 1
-        if high < 0:
-            return i
-    return -1
+        limbs[0, where[i]] += h
+        limbs[1, where[i]] += m
+        limbs[2, where[i]] += np.int64((y - np.float64(m)) * 4294967296.0)
 
 
 @compiled()
@@ -265,6 +253,22 @@ def pack_column(values, shift, feature, tiles):  # type: ignore[no-untyped-def]
             largest = magnitude if magnitude > largest else largest
             tiles[t, feature, r] = x
     return largest
+
+
+@compiled()
+def pack_rows(rows, shifts, tiles, largest):  # type: ignore[no-untyped-def]
+    """Store rows (n, d) less shifts (d,); write each feature's largest magnitude that is not NaN, (d,)."""
+    largest[:] = 0.0
+    for t in range(tiles.shape[0]):
+        first = t * TILE
+        for f in range(rows.shape[1]):
+            shift, most = shifts[f], largest[f]
+            for r in range(min(TILE, rows.shape[0] - first)):
+                x = np.float64(rows[first + r, f]) - shift
+                magnitude = abs(x)
+                most = magnitude if magnitude > most else most
+                tiles[t, f, r] = x
+            largest[f] = most
 
 
 @compiled()
@@ -337,17 +341,18 @@ def count_open(thresholds, labels, slack):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def judge_tile(work, squares, scan, thresholds, labels, slack):  # type: ignore[no-untyped-def]
+def judge_tile(work, squares, scan, thresholds, labels, slack, bound):  # type: ignore[no-untyped-def]
     """Turn a scanned tile's scores into labels and slack, (128,) each; return how many rows are left to settle.
 
     A row's slack is by how much its nearest centroid is nearer than any other, less all rounding, plus the threshold
-    of its label; -inf where the two best are too close to call, or not numbers.
+    of its label; -inf where the two best are too close to call, or not numbers. bound: what other centroids' squared
+    distances exceed the nearest one's by.
     """
     _, _, doubts, doubt, floor = scan
     number = work.dtype.type
     more, less, floor = number(1.0 + doubt), number(1.0 - doubt), number(floor)
     doubt, margin, zero, none = number(doubt), number(2.0**-20), number(0), number(-np.inf)
-    farthest = number(2.0**124)
+    farthest, bound = number(2.0**124), number(bound * (1.0 - 2.0**-18))
     for r in range(TILE):
         labels[r] = np.int32(work[_LABEL + r])
     for r in range(TILE):
@@ -358,6 +363,8 @@ def judge_tile(work, squares, scan, thresholds, labels, slack):  # type: ignore[
         far = work[_SECOND + r] + squares[r] * less - floor
         far = far if far < farthest else farthest
         clear = far - near > doubt * far
+        others = work[_BEST + r] + bound + squares[r] * less - floor
+        far = others if others < far else far
         near, far = np.sqrt(near if near > zero else zero), np.sqrt(far if far > zero else zero)
         gap = (far - near) - (far + near) * margin
         work[r] = gap if clear else none
@@ -411,7 +418,7 @@ def move_row(block, factors, totals, at, old, new):  # type: ignore[no-untyped-d
 
 
 @compiled()
-def judge(tiles, scan, centroids, thresholds, tile, origin, found):  # type: ignore[no-untyped-def]
+def judge(tiles, scan, centroids, thresholds, tile, origin, found, bound):  # type: ignore[no-untyped-def]
     """Scan one tile, of the block or gathered, and write its rows' labels and slack to found = (labels, slack).
 
     scan = (negative, squares, doubts, doubt, floor): see `scan_tile` for the first two, the squares lowered by half
@@ -420,82 +427,8 @@ def judge(tiles, scan, centroids, thresholds, tile, origin, found):  # type: ign
     work, squares = np.empty(WORK, tiles.dtype), np.empty(TILE, tiles.dtype)
     scan_tile(tile, scan[0], scan[1], work)
     add_squares(tile, squares)
-    if judge_tile(work, squares, scan, thresholds, found[0], found[1]):
+    if judge_tile(work, squares, scan, thresholds, found[0], found[1], bound):
         settle_rows(tiles, centroids, origin, found[0], found[1])
-
-
-@compiled()
-def label_rows(tiles, n_rows, scan, centroids, labels):  # type: ignore[no-untyped-def]
-    """Write each row's label, (n_rows,) int32, exactly as `settle` defines it."""
-    found = (np.empty(TILE, np.int32), np.empty(TILE, np.float32))
-    thresholds, lanes = np.zeros(scan[0].shape[0], np.float32), np.arange(TILE)
-    for t in range(tiles.shape[0]):
-        rows = lanes[: max(0, min(TILE, n_rows - t * TILE))] + t * TILE
-        judge(tiles, scan, centroids, thresholds, tiles[t].reshape(-1), rows, found)
-        for r in range(rows.shape[0]):
-            labels[rows[r]] = found[0][r]
-
-
-@compiled()
-def keep_rows(block, step, state, totals, found, origin):  # type: ignore[no-untyped-def]
-    """Note scanned rows' labels and slack, and move those whose label changed; return how many did."""
-    _, factors, fresh = step
-    labels, slack = state
-    changed = 0
-    for r in range(origin.shape[0]):
-        at, label = origin[r], found[0][r]
-        slack[at] = found[1][r]
-        if labels[at] != label:
-            if not fresh:
-                move_row(block, factors, totals, at, labels[at], label)
-            labels[at] = label
-            changed += 1
-    return changed
-
-
-@compiled()
-def relabel_rows(block, scan, centroids, step, state, totals):  # type: ignore[no-untyped-def]
-    """Bring labels, slack and totals from the last pass to these centroids; return how many labels changed.
-
-    block = (tiles, n_rows, weights): in. step = (thresholds (k,) float32, factors, fresh): in.
-    state = (labels (n_rows,) int32, slack (n_rows,) float32): in and out; totals: in and out, but not when fresh.
-    A row is scanned when the movement of its centroid plus the largest of the others' since its last scan reaches
-    its slack. Rows to scan are gathered into a tile of their own, or their tile is scanned whole when most are.
-    """
-    tiles, n_rows = block[0], block[1]
-    thresholds, _, fresh = step
-    labels, slack = state
-    found = (np.empty(TILE, np.int32), np.empty(TILE, np.float32))
-    lanes = np.arange(TILE)
-    gathered, origin = np.zeros((tiles.shape[1], TILE), tiles.dtype), np.empty(TILE, np.int64)
-    scan_cost = scan[0].shape[0] * tiles.shape[1] * 0.025
-    whole_from = TILE * scan_cost / (scan_cost + 4.0 * tiles.shape[1])
-    filled = changed = 0
-    for t in range(tiles.shape[0]):
-        first = t * TILE
-        stop = max(first, min(first + TILE, n_rows))
-        count = stop - first if fresh else count_open(thresholds, labels[first:stop], slack[first:stop])
-        if count == 0:
-            continue
-        if fresh or count > whole_from:
-            rows = lanes[: stop - first] + first
-            judge(tiles, scan, centroids, thresholds, tiles[t].reshape(-1), rows, found)
-            changed += keep_rows(block, step, state, totals, found, rows)
-            continue
-        for at in range(first, stop):
-            if not (thresholds[labels[at]] < slack[at]):
-                for f in range(tiles.shape[1]):
-                    gathered[f, filled] = tiles[t, f, at - first]
-                origin[filled] = at
-                filled += 1
-                if filled == TILE:
-                    judge(tiles, scan, centroids, thresholds, gathered.reshape(-1), origin, found)
-                    changed += keep_rows(block, step, state, totals, found, origin)
-                    filled = 0
-    if filled:
-        judge(tiles, scan, centroids, thresholds, gathered.reshape(-1), origin[:filled], found)
-        changed += keep_rows(block, step, state, totals, found, origin[:filled])
-    return changed
 
 
 @compiled()

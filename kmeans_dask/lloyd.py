@@ -12,6 +12,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from kmeans_dask import kernels, passes, sums
 from kmeans_dask.blocks import Blocks, Floats
@@ -183,6 +184,7 @@ class Track:
     name_before: str = ""
     moved: Floats = field(init=False)  # (k,) of each centroid, added up over the iterations
     others: Floats = field(init=False)  # (k,) the largest of the others, added up
+    drift: float = 0.0
 
     def __post_init__(self) -> None:
         self.name = passes.digest(self.centroids)
@@ -191,20 +193,23 @@ class Track:
     def step(self, blocks: Blocks, *, exact: bool) -> Step:
         """Return the next pass over these blocks."""
         scales = passes.exponents(blocks.summary, self.centroids)
-        with np.errstate(over="ignore"):  # an infinite threshold scans every row
-            thresholds = ((self.moved + self.others) * (1 + 2.0**-20)).astype(np.float32)
         return Step(
             run=self.run,
             names=(self.name_before, self.name),
             before=self.before,
             centroids=self.centroids,
             scan=passes.scan_of(self.centroids, blocks.dtype),
-            thresholds=thresholds,
+            thresholds=self._thresholds(),
+            drift=self.drift,
             scales=scales,
             factors=np.array([sums.scale(e) for e in (*scales.columns.tolist(), scales.weight)]),
             inertia_factor=sums.scale(scales.inertia),
             exact=exact,
         )
+
+    def _thresholds(self) -> npt.NDArray[np.float32]:
+        with np.errstate(over="ignore"):  # an infinite threshold scans every row
+            return ((self.moved + self.others) * (1 + 2.0**-20)).astype(np.float32)
 
     def move(self, centroids: Floats) -> None:
         """Go on to these centroids."""
@@ -213,7 +218,10 @@ class Track:
         first = int(movement.argmax())
         others = np.full(len(movement), movement[first])
         others[first] = np.delete(movement, first).max(initial=0.0)
+        before = self._thresholds().astype(np.float64)
         self.moved, self.others = self.moved + movement, self.others + others
+        with np.errstate(invalid="ignore"):  # NaN once thresholds are infinite: every tile is looked at
+            self.drift += float((self._thresholds() - before).max())
         self.before, self.centroids = self.centroids, centroids
         self.name_before, self.name = self.name, passes.digest(centroids)
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, sums
+from kmeans_dask import kernels, ordering, sums
 from kmeans_dask.blocks import NO_WEIGHTS, Block, Blocks, Floats, Offsets, Summary, padded
 from kmeans_dask.errors import DataError
 from kmeans_dask.kernels import TILE
+from kmeans_dask.ordering import worth_ordering
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class RowRange:
     listed: Offsets | None = None
 
 
-def provisional(head: Sequence[Column], wishes: Wishes) -> Preparation:
+def provisional(head: Sequence[Column] | Column, wishes: Wishes) -> Preparation:
     """Return the preparation for packing, from the first 65,536 rows of each column: its shift alone."""
     shift = np.array([_shift(column[:HEAD_ROWS]) for column in head])
     zeros, ones = np.zeros(len(shift)), np.ones(len(shift))
@@ -124,9 +125,15 @@ def _shift(column: Column) -> float:
 
 
 def pack(
-    columns: Sequence[Column], rows: RowRange, preparation: Preparation, weights: Floats | None = None
+    columns: Sequence[Column] | Column,
+    rows: RowRange,
+    preparation: Preparation,
+    weights: Floats | None = None,
 ) -> Block:
-    """Return a block of the listed rows of these columns, (n,) each; under nulls="drop" without those holding a NaN."""
+    """Return a block of the listed rows of these columns, (n,) each; under nulls="drop" without those holding a NaN.
+
+    columns may be one array (n_features, n), best the transpose of rows.
+    """
     kept = rows.listed
     weights = NO_WEIGHTS if weights is None else weights
     if preparation.nulls == "drop":
@@ -137,11 +144,17 @@ def pack(
             weights = weights[whole] if weights.size else weights
     n_rows, n_features = len(columns[0]), len(columns)
     tiles = np.zeros((-(-n_rows // TILE), padded(n_features), TILE), preparation.dtype)
-    for f, column in enumerate(columns):
-        largest = kernels.pack_column(column, preparation.shift[f], f, tiles)
-        _check_magnitude(largest, preparation, f)
+    largest = np.empty(n_features)
+    if isinstance(columns, np.ndarray):
+        kernels.pack_rows(columns.T, preparation.shift, tiles, largest)
+    else:
+        for f, column in enumerate(columns):
+            largest[f] = kernels.pack_column(column, preparation.shift[f], f, tiles)
+    for f in range(n_features):
+        _check_magnitude(largest[f], preparation, f)
     weights = np.ascontiguousarray(weights, dtype=np.float64)
-    return Block(tiles, n_features, n_rows, rows.first_row, rows.n_source_rows, kept, rows.listed, weights)
+    block = Block(tiles, n_features, n_rows, rows.first_row, rows.n_source_rows, kept, rows.listed, weights)
+    return ordered(block) if preparation.is_final_when_packed else block
 
 
 def _check_magnitude(largest: float, preparation: Preparation, feature: int) -> None:
@@ -163,7 +176,21 @@ def finish(block: Block, preparation: Preparation) -> Block:
         kernels.finish_column(block.tiles, block.n_rows, f, finishing, out)
     if preparation.metric == "cosine":
         _to_unit_length(out, block)
-    return replace(block, tiles=out, cache={})
+    return ordered(replace(block, tiles=out, cache={}))
+
+
+def ordered(block: Block) -> Block:
+    """Return the block with near rows side by side, if it has enough rows for that to be of use."""
+    if not worth_ordering(block.n_rows, block.n_features):
+        return block
+    rows = np.empty((block.n_rows, block.tiles.shape[1]), block.tiles.dtype)
+    ordering.rows_of(block.tiles, rows)
+    order, places = ordering.nearness_order(rows)
+    ordering.gather_tiles(rows, order, places, block.tiles)
+    kept = np.empty_like(order)
+    ordering.gather_ids(order, places, kept)
+    weights = block.weights[kept] if block.weights.size else block.weights
+    return replace(block, kept=kept if block.kept is None else block.kept[kept], weights=weights, cache={})
 
 
 def _to_unit_length(tiles: npt.NDArray[Any], block: Block) -> None:

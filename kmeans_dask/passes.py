@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, sums
+from kmeans_dask import kernels, pruning, sums
 from kmeans_dask.blocks import Block, Floats, Labels, Summary, padded, without_rows
 from kmeans_dask.sums import Limbs
 
@@ -79,10 +79,32 @@ def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
     return negative, squares, doubts, doubt, float(info.tiny) * (d + 8)
 
 
+def balls_of(block: Block) -> tuple[Floats, Floats]:
+    """Return a ball around each tile: centres (n_tiles, d), radii (n_tiles,); remembered with the block."""
+    balls = block.cache.get("balls")
+    if balls is None:
+        balls = (np.empty((len(block.tiles), block.n_features)), np.empty(len(block.tiles)))
+        pruning.balls_of(block.tiles, block.n_rows, *balls)
+        block.cache["balls"] = balls
+    found: tuple[Floats, Floats] = balls
+    return found
+
+
+def tile_sums_of(block: Block, factors: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the limbs of each tile's sums, (n_tiles, d + 1) each, the weight's last; remembered with the block."""
+    held = block.cache.get("tile sums")
+    if held is None or not np.array_equal(held[0], factors):
+        high, low = np.empty((2, len(block.tiles), block.n_features + 1), np.int64)
+        pruning.sums_of_tiles(block.tiles, block.n_rows, block.weights, factors, high, low)
+        held = (factors, high, low)
+        block.cache["tile sums"] = held
+    return held[1], held[2]
+
+
 def labels_of(block: Block, centroids: Floats, scan: Scan) -> Labels:
     """Return the label of each packed row, (n_rows,) int32."""
     labels = np.empty(block.n_rows, np.int32)
-    kernels.label_rows(block.tiles, block.n_rows, scan, centroids, labels)
+    pruning.label_rows(block.tiles, block.n_rows, balls_of(block), scan, centroids, labels)
     return labels
 
 
@@ -114,7 +136,9 @@ def farthest_rows(blocks: Sequence[Block], centroids: Floats, m: int) -> list[Ca
         sq_distances = sq_distances_of(block, centroids, labels)
         if block.weights.size:
             sq_distances = np.where(block.weights > 0, sq_distances, 0.0)
-        order = np.argsort(-sq_distances, kind="stable")[:m]
+        least = np.partition(sq_distances, -m)[-m] if m < len(sq_distances) else 0.0
+        order = np.flatnonzero(sq_distances >= least)
+        order = order[np.lexsort((block.row_ids()[order], -sq_distances[order]))][:m]
         rows = block.rows(order)
         found += [
             Candidate(

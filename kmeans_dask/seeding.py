@@ -7,12 +7,13 @@ l = 2k and 5 rounds, its candidates reclustered by weighted k-means++ and Lloyd.
 import math
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
 from kmeans_dask import draws, randoms, sums
 from kmeans_dask.blocks import Blocks, Floats, block_of_rows
-from kmeans_dask.draws import Known, Rows
+from kmeans_dask.draws import Buckets, Known, Rows
 from kmeans_dask.lloyd import Identity, Limits, lloyd
 from kmeans_dask.local_blocks import LocalBlocks
 
@@ -20,6 +21,7 @@ ROUNDS = 5
 OVERSAMPLING = 2.0
 _RECLUSTER_TRIALS = 3
 _RECLUSTER_ITERATIONS = 30
+_SHIFTS = (16, 8, 0)
 METHODS = ("k-means||", "k-means++", "random")
 
 
@@ -43,17 +45,13 @@ def random_rows(blocks: Blocks, n_clusters: int, seed: int) -> Floats:
     return found.values
 
 
-def _resolved(costs: list[draws.Cost], drawn: int) -> tuple[int, int]:
-    """Return the first row id of the run of rows in which the running cost passes `drawn`, and what is left there."""
-    for cost in costs:
-        if drawn < cost.total:
-            return cost.first_row_id, drawn
-        drawn -= cost.total
+def _resolved(costs: Buckets, drawn: int) -> tuple[int, int]:
+    """Return the range of row ids in which the running cost passes `drawn`, and what is left there."""
+    for found, total in zip(costs.ids.tolist(), costs.totals(), strict=True):
+        if drawn < total:
+            return found, drawn
+        drawn -= total
     raise AssertionError("unreachable: drawn is below the total")
-
-
-def _joined(a: list[draws.Cost], b: list[draws.Cost]) -> list[draws.Cost]:
-    return a + b
 
 
 @dataclass(slots=True)
@@ -73,24 +71,21 @@ class _Chosen:
 
     def cost(self) -> int:
         """Return the exact cost of all rows, in units of 2**(known.cost_exponent - 95)."""
-        return sum(cost.total for cost in self._costs())
+        return sum(self._costs(_SHIFTS[0]).totals())
 
     def draw(self, seed: int, purpose: str) -> Floats | None:
         """Return one row, (1, d), drawn in proportion to its cost; None when every row costs nothing."""
-        while True:
-            costs = self._costs()
-            total = sum(cost.total for cost in costs)
-            if total == 0:
-                if self._magnified():
-                    continue
+        costs = self._costs(_SHIFTS[0])
+        while not (total := sum(costs.totals())):
+            if not self._magnified():
                 return None
-            first_row_id, rest = _resolved(costs, randoms.below(total, seed, purpose))
-            found = self.blocks.map_reduce(
-                draws.pick, self.run, self.known, first_row_id, rest, combine=Rows.joined
-            )
-            # None: the rows were grouped anew in between, after a lost worker. The same draw finds the same row.
-            if len(found.row_ids):
-                return found.values
+            costs = self._costs(_SHIFTS[0])
+        # From ranges of row ids to ever smaller ones, and so the same row however rows are grouped.
+        found, rest = _resolved(costs, randoms.below(total, seed, purpose))
+        for larger, shift in pairwise(_SHIFTS):
+            found, rest = _resolved(self._costs(shift, (found, larger)), rest)
+        rows: Rows = self.blocks.map_reduce(draws.row_of, found, combine=Rows.joined)
+        return rows.values
 
     def _magnified(self) -> bool:
         """Fit the exponent to the costs that are left, all too small for it; whether that shows any."""
@@ -99,9 +94,10 @@ class _Chosen:
         self.known = replace(self.known, exponent=sums.exponent(highest))
         return self.known.exponent < before
 
-    def _costs(self) -> list[draws.Cost]:
-        costs: list[draws.Cost] = self.blocks.map_reduce(draws.costs, self.run, self.known, combine=_joined)
-        return sorted(costs)
+    def _costs(self, shift: int, within: tuple[int, int] | None = None) -> Buckets:
+        return self.blocks.map_reduce(
+            draws.costs, self.run, self.known, shift, within, combine=Buckets.joined
+        )
 
     def forget(self) -> None:
         self.blocks.map_reduce(draws.forget, self.run, combine=int.__add__)

@@ -12,9 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, sums
+from kmeans_dask import kernels, pruning, sums
 from kmeans_dask.blocks import Block, Floats, Labels
-from kmeans_dask.passes import Exponents, Partials, Scan, labels_of, scan_of, sq_distances_of
+from kmeans_dask.passes import (
+    Exponents,
+    Partials,
+    Scan,
+    balls_of,
+    labels_of,
+    scan_of,
+    sq_distances_of,
+    tile_sums_of,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +31,8 @@ class Step:
     """One pass of one run: the centroids before (None in the first), the centroids now, and how they have moved.
 
     names: of the centroids before and now. thresholds: of each centroid, (k,) float32, its movement since the run began
-    plus the largest movements of the others, iteration by iteration, rounded up. factors: of the limbs of each column
+    plus the largest movements of the others, iteration by iteration, rounded up; drift: the largest rise of any of them
+    in each iteration, added up. factors: of the limbs of each column
     and of the weight, (d + 1,); inertia_factor: of the squared distances. exact: whether to sum those.
     """
 
@@ -32,6 +42,7 @@ class Step:
     centroids: Floats
     scan: Scan
     thresholds: npt.NDArray[np.float32]
+    drift: float
     scales: Exponents
     factors: Floats
     inertia_factor: float
@@ -49,6 +60,8 @@ class _State:
     names: tuple[str, str]
     labels: list[Labels]
     slack: list[npt.NDArray[np.float32]]
+    owners: list[npt.NDArray[np.int32]]  # of tiles; see `pruning.relabel_rows`
+    gaps: list[Floats]
     totals: tuple[npt.NDArray[np.int64], ...]  # high, low (d, k); rows (k,); high, low of the weights
     changed: int = 0
 
@@ -92,28 +105,27 @@ def _labelled(blocks: Sequence[Block], step: Step) -> _State:
     )  # fmt: skip
     labels = [np.zeros(block.n_rows, np.int32) for block in blocks]
     slack = [np.empty(block.n_rows, np.float32) for block in blocks]
-    state = _State(tuple(block.cache for block in blocks), step.names, labels, slack, totals)
+    owners = [np.full(len(block.tiles), -1, np.int32) for block in blocks]
+    gaps = [np.empty(len(block.tiles)) for block in blocks]
+    caches = tuple(block.cache for block in blocks)
+    state = _State(caches, step.names, labels, slack, owners, gaps, totals)
     before = None if step.before is None else scan_of(step.before, blocks[0].tiles.dtype)
-    factors = step.factors
     for i, block in enumerate(blocks):
         _relabelled(block, step, state, i, fresh=True)
         if before is None or step.before is None:
             state.changed += block.n_rows
         else:
             state.changed += int(kernels.count_changed(labels_of(block, step.before, before), labels[i]))
-        kernels.count_rows(labels[i], totals[2])
-        kernels.add_rows(block.tiles, block.n_rows, labels[i], block.weights, factors, totals[0], totals[1])
-        if weighted:
-            kernels.add_values(block.weights, labels[i], factors[d], totals[3], totals[4])
     return state
 
 
 def _relabelled(block: Block, step: Step, state: _State, i: int, *, fresh: bool) -> int:
     return int(
-        kernels.relabel_rows(
+        pruning.relabel_rows(
             (block.tiles, block.n_rows, block.weights),
-            step.scan, step.centroids, (step.thresholds, step.factors, fresh),
-            (state.labels[i], state.slack[i]), state.totals,
+            balls_of(block), tile_sums_of(block, step.factors), step.scan, step.centroids,
+            (step.thresholds, step.drift, step.factors, fresh),
+            (state.labels[i], state.slack[i], state.owners[i], state.gaps[i]), state.totals,
         )
     )  # fmt: skip
 

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from kmeans_dask.blocks import Block, Blocks, Floats
-from kmeans_dask.kernels import TILE
+from kmeans_dask.blocks import Block, Blocks, Floats, Labels
 from kmeans_dask.passes import labels_of, scan_of, sq_distances_of
 from pipeline.sink import PartRecord, write_part
 from pipeline.source import Part, Plan, read_ids
@@ -64,21 +63,27 @@ def piece_of(block: Block, first_row: int, stop_row: int, naming: Naming) -> Pie
     """Label a block's listed rows from first_row up to stop_row."""
     listed = _ids(block, block.listed, block.n_source_rows)
     listed = listed[slice(*np.searchsorted(listed, (first_row, stop_row)))]
-    kept = _ids(block, block.kept, block.n_rows)
-    a, b = (int(i) for i in np.searchsorted(kept, (first_row, stop_row)))
     clusters, distances = np.zeros(len(listed), np.int32), np.zeros(len(listed), np.float32)
     missing = np.ones(len(listed), np.bool_)
-    if b > a:
-        start = a // TILE
-        view = block.tile_range(start, -(-b // TILE))
-        labels = labels_of(view, naming.centroids, scan_of(naming.centroids, view.tiles.dtype))
-        sq_distances = sq_distances_of(view, naming.centroids, labels)
-        rows = slice(a - start * TILE, b - start * TILE)
-        at = np.searchsorted(listed, kept[a:b])
-        clusters[at] = naming.cluster_ids[labels[rows]]
-        distances[at] = np.sqrt(sq_distances[rows])
+    kept = _ids(block, block.kept, block.n_rows)
+    within = np.flatnonzero((kept >= first_row) & (kept < stop_row))
+    if len(within):
+        labels, sq_distances = _labelled(block, naming)
+        at = np.searchsorted(listed, kept[within])
+        clusters[at] = naming.cluster_ids[labels[within]]
+        distances[at] = np.sqrt(sq_distances[within])
         missing[at] = False
     return Piece(listed, clusters, distances, missing)
+
+
+def _labelled(block: Block, naming: Naming) -> tuple[Labels, Floats]:
+    """Return every packed row's label and squared distance, kept with the block for its other parts."""
+    held = block.cache.get("written")
+    if held is None or (held[0] is not naming.centroids and not np.array_equal(held[0], naming.centroids)):
+        labels = labels_of(block, naming.centroids, scan_of(naming.centroids, block.tiles.dtype))
+        held = (naming.centroids, labels, sq_distances_of(block, naming.centroids, labels))
+        block.cache["written"] = held
+    return held[1], held[2]
 
 
 def _ids(block: Block, offsets: npt.NDArray[np.uint32] | None, n: int) -> npt.NDArray[np.int64]:

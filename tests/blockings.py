@@ -145,8 +145,10 @@ def blocked(
 def labels_under(blocks: LocalBlocks, centroids: Floats) -> list[int]:
     """Return the engine's labels of all rows."""
     scan = passes.scan_of(centroids, blocks.dtype)
+    row_ids = np.concatenate([block.row_ids() for block in blocks.blocks])
     parts: list[Labels] = [passes.labels_of(block, centroids, scan) for block in blocks.blocks]
-    return np.concatenate(parts).tolist()
+    found: list[int] = np.concatenate(parts)[np.argsort(row_ids)].tolist()
+    return found
 
 
 def addend(value: float, bound: float) -> Fraction:

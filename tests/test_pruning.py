@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kmeans_dask import kernels, lloyd, passes
 from kmeans_dask.blocks import Blocks
+from kmeans_dask.kernels import TILE
 from kmeans_dask.lloyd import Track
 from kmeans_dask.passes import Partials
 from kmeans_dask.steps import Step, lloyd_pass
@@ -127,13 +128,18 @@ def test_most_rows_are_skipped() -> None:
             step = track.step(blocks, exact=False)
             partials = passed(blocks, step)
             track.move(lloyd.updated(blocks, step.centroids, partials, step.scales))
-        thresholds = track.step(blocks, exact=False).thresholds
-        scanned = sum(
-            kernels.count_open(thresholds, labels, slack)
-            for group in blocks._groups
-            for held in group[0].cache.values()
-            for labels, slack in zip(held.labels, held.slack, strict=True)
-        )
+        step = track.step(blocks, exact=False)
+        scanned = 0
+        for state in (group[0].cache["run"] for group in blocks._groups):
+            for labels, slack, owners, gaps in zip(
+                state.labels, state.slack, state.owners, state.gaps, strict=True
+            ):
+                for t, owner in enumerate(owners.tolist()):
+                    rows = slice(t * TILE, (t + 1) * TILE)
+                    if owner >= 0:
+                        scanned += 0 if step.thresholds[owner] < gaps[t] else len(labels[rows])
+                    elif not step.drift < gaps[t]:
+                        scanned += kernels.count_open(step.thresholds, labels[rows], slack[rows])
     assert scanned < len(X) / 10
 
 

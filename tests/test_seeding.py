@@ -169,34 +169,47 @@ def test_a_chosen_row_costs_exactly_nothing(case: Case) -> None:
     assert all(found[0][0][i] == 0 for i in range(0, len(case.X), max(1, len(case.X) // 4)))
 
 
-def test_rows_grouped_anew_between_cost_and_pick_are_asked_again() -> None:
-    """A piece that begins with the named row but ends before the drawn one picks nothing, and never padding."""
-    X = np.arange(400.0).reshape(-1, 1)
-    with blocked(X, n_threads=3) as parts:
-        known = draws.Known.nothing(parts.summary)
-        (cost,) = draws.costs(parts.blocks, "other", known)
-        last = parts.map_reduce(draws.pick, "run", known, 0, cost.total - 1, combine=draws.Rows.joined)
-        assert last.row_ids.tolist() == []
-
-
-def test_costs_are_exact_and_picks_follow_them() -> None:
+def test_costs_are_exact_and_draws_follow_them() -> None:
     """The total is the sum of the rows' costs, and each unit of it belongs to one row, whatever the blocks."""
     X = np.arange(6.0)[:, None]
     weights = np.array([1.0, 0.0, 2.0, 1.0, 3.0, 1.0])
     for cuts in ((0, 6), (0, 3, 3, 6), (0, 1, 2, 3, 4, 5, 6)):
         with blocked(X, cuts, weights) as blocks:
             known = Known.nothing(blocks.summary).extended(X[:1])
-            costs = sorted(blocks.map_reduce(draws.costs, "run", known, combine=list.__add__))
+            costs = blocks.map_reduce(draws.costs, "run", known, 0, combine=draws.Buckets.joined)
             unit = 2 ** (sums.SQUARE_BITS - known.cost_exponent)
             per_row = (weights * X[:, 0] ** 2).astype(int).tolist()
-            assert sum(cost.total for cost in costs) == sum(per_row) * unit
-            picked = []
-            for whole in range(sum(per_row)):
-                for drawn in (whole * unit, whole * unit + unit - 1):
-                    where = seeding._resolved(costs, drawn)
-                    rows = blocks.map_reduce(draws.pick, "run", known, *where, combine=draws.Rows.joined)
-                    picked += rows.row_ids.tolist()
+            assert sum(costs.totals()) == sum(per_row) * unit
+            picked = [
+                seeding._resolved(costs, drawn)[0]
+                for whole in range(sum(per_row))
+                for drawn in (whole * unit, whole * unit + unit - 1)
+            ]
         assert picked == [i for i, cost in enumerate(per_row) for _ in range(2 * cost)]
+
+
+def test_ranges_within_a_range_hold_its_rows_and_no_others() -> None:
+    """Costs by row id >> shift add up level by level, in blocks whose rows are ordered by nearness too."""
+    X = np.random.default_rng(0).normal(size=(9000, 2))
+    with blocked(X, (0, 4500, 9000)) as blocks:
+        assert any((np.diff(block.row_ids()) < 0).any() for block in blocks.blocks)
+        known = Known.nothing(blocks.summary).extended(X[:3])
+        levels = [
+            blocks.map_reduce(draws.costs, "run", known, *asked, combine=draws.Buckets.joined)
+            for asked in ((10,), (4, (3, 10)), (0, (200, 4)))
+        ]
+        rows = blocks.map_reduce(draws.costs, "run", known, 0, combine=draws.Buckets.joined)
+    per_row = dict(zip(rows.ids.tolist(), rows.totals(), strict=True))
+    assert sorted(per_row) == list(range(9000))
+    for found, shift, first, stop in (
+        (levels[0], 10, 0, 9000),
+        (levels[1], 4, 3072, 4096),
+        (levels[2], 0, 3200, 3216),
+    ):
+        expected: dict[int, int] = {}
+        for i in range(first, stop):
+            expected[i >> shift] = expected.get(i >> shift, 0) + per_row[i]
+        assert dict(zip(found.ids.tolist(), found.totals(), strict=True)) == expected
 
 
 def test_parallel_draws_about_l_rows_a_round() -> None:

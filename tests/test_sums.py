@@ -1,6 +1,5 @@
 """Exact sums: integers in limbs, whose order and grouping cannot matter."""
 
-import itertools
 import math
 from fractions import Fraction
 
@@ -129,20 +128,20 @@ def test_sums_that_float64_loses() -> None:
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=40), st.data())
-def test_a_total_has_three_limbs_and_finds_its_rows(values: list[float], data: st.DataObject) -> None:
-    """A running total in 95 bits passes any number below the whole exactly at the row that contains it."""
+def test_a_total_has_three_limbs_and_so_has_each_range(values: list[float], data: st.DataObject) -> None:
+    """A total in 95 bits is the sum of the addends, and so are those of any ranges of rows."""
     e = exponent_of(values)
     unit = Fraction(2) ** (e - sums.SQUARE_BITS)
     addends = [int(Fraction(v) / unit) for v in values]
     array, factor = np.array(values), sums.scale(e)
     whole = sums.joined(*kernels.total_of(array, NO_WEIGHTS, factor))
     assert whole == sum(addends)
-    if whole:
-        drawn = data.draw(st.integers(0, whole - 1))
-        found = kernels.row_at(array, NO_WEIGHTS, factor, *sums.parted(drawn))
-        expected = next(i for i, running in enumerate(itertools.accumulate(addends)) if running > drawn)
-        assert found == expected
-    assert kernels.row_at(array, NO_WEIGHTS, factor, *sums.parted(whole)) == -1
+    where = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(values), max_size=len(values))))
+    limbs = np.zeros((3, 4), np.int64)
+    kernels.add_costs(array, NO_WEIGHTS, factor, where, limbs)
+    for found in range(4):
+        mine = [a for a, at in zip(addends, where.tolist(), strict=True) if at == found]
+        assert sums.joined(*limbs[:, found].tolist()) == sum(mine)
     assert sums.value(whole, e, sums.SQUARE_BITS) == float(whole * unit)
 
 
@@ -152,4 +151,6 @@ def test_weighted_totals_add_the_rounded_product() -> None:
     expected = sum(Fraction(float(w * v)) for w, v in zip(weights, values, strict=True))
     found = sums.joined(*kernels.total_of(values, weights, sums.scale(3)))
     assert found * Fraction(2) ** (3 - sums.SQUARE_BITS) == expected
-    assert kernels.row_at(values, weights, sums.scale(3), *sums.parted(found - 1)) == 2
+    limbs = np.zeros((3, 1), np.int64)
+    kernels.add_costs(values, weights, sums.scale(3), np.zeros(3, np.int64), limbs)
+    assert sums.joined(*limbs[:, 0].tolist()) == found
