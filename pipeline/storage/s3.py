@@ -119,6 +119,8 @@ class S3Store:
         client = connect(self.bucket, self.prefix, resolve(self.options), patient)
         try:
             return interruptible(lambda: request(client))
+        except KMeansError:  # ours already, and some are ValueErrors
+            raise
         except s3_errors.FAILURES as error:
             raise self._failure(error, path, writing=writing) from None
 
