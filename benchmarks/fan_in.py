@@ -1,7 +1,7 @@
 """What a hundred workers cost the client in an iteration, k x d = 1000 x 100: `python -m benchmarks.fan_in`.
 
 The workers are threads of this process, so what they do themselves is measured apart: the client's own share is the
-question pickled once, the trip, and the answers unpickled, added up and divided.
+question pickled once, the trip to those that it asks itself, and their answers unpickled, added up and divided.
 """
 
 import statistics
@@ -10,19 +10,22 @@ from collections.abc import Callable
 from functools import reduce
 from itertools import pairwise
 
+import dask
 import numpy as np
 from distributed import Client, LocalCluster
 from distributed.protocol.pickle import dumps, loads
 
-from benchmarks.blocks import empty_ms
+from benchmarks.blocks import empty_ms, one
 from benchmarks.report import Section, Size, Table, Target, main
 from benchmarks.rows_on_workers import plain
 from kmeans_dask import passes
 from kmeans_dask.blocks import Block
-from kmeans_dask.dask_blocks import DaskBlocks
+from kmeans_dask.dask_blocks import N_DIRECT, DaskBlocks, groups_of
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.dask_loads import Recipe
+from kmeans_dask.dask_messages import answers
 from kmeans_dask.lloyd import Track, updated
+from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.packing import RowRange, pack
 from kmeans_dask.steps import lloyd_pass
 
@@ -57,6 +60,7 @@ def measured(size: Size) -> Section:
     rows_of_all = np.concatenate([block_of(a, b - a, d)[0].all_rows() for a, b in pairwise(cuts)])
     centroids = rows_of_all[:: len(rows_of_all) // k][:k]  # rows, so that no cluster is empty
     with (
+        dask.config.set({"distributed.worker.profile.enabled": False}),
         LocalCluster(
             n_workers=n_workers, threads_per_worker=1, processes=False, memory_limit=0, dashboard_address=None
         ) as local,
@@ -66,27 +70,35 @@ def measured(size: Size) -> Section:
         recipes = [Recipe(block_of, (a, b - a, d), a, b - a, (b - a) * 4 * d) for a, b in pairwise(cuts)]
         with DaskBlocks(cluster, recipes) as blocks:
             step = Track("fan-in", centroids).step(blocks, exact=False)
-            trip = statistics.median(empty_ms(blocks) for _ in range(repeats))
+            to_all = statistics.median(empty_ms(blocks) for _ in range(repeats))
+            heads = [group[0] for group in groups_of(blocks._loads.current().addresses, N_DIRECT)]
+            call = bytes(dumps((one, (), int.__add__)))
+            asked = [blocks._question(head, "kmeans_map", calls=[call]) for head in heads]
+            trip = median_ms(lambda: client.sync(answers, asked), repeats)
             ask = lambda: blocks.map_reduce(lloyd_pass, step, combine=passes.Partials.combined)  # noqa: E731
             whole = median_ms(ask, repeats)
             partials = ask()
-            question = median_ms(lambda: dumps((lloyd_pass, (step,), passes.Partials.combined)), repeats)
-            answer = bytes(dumps((True, partials)))
-            opened = n_workers * median_ms(lambda: loads(answer), repeats)
-            found = [loads(answer)[1] for _ in range(n_workers)]
-            added = median_ms(lambda: reduce(passes.Partials.combined, found), repeats)
-            means = median_ms(lambda: updated(blocks, centroids, partials, step.scales), repeats)
+    # Without a hundred workers' own threads in this process.
+    question = median_ms(lambda: dumps((lloyd_pass, (step,), passes.Partials.combined)), repeats)
+    answer = bytes(dumps((True, partials)))
+    opened = len(heads) * median_ms(lambda: loads(answer), repeats)
+    found = [loads(answer)[1] for _ in heads]
+    added = median_ms(lambda: reduce(passes.Partials.combined, found), repeats)
+    with LocalBlocks(block_of(0, 128, d)) as here:
+        means = median_ms(lambda: updated(here, centroids, partials, step.scales), repeats)
     rows = (
-        ("an empty trip to all", trip),
+        (f"an empty trip to {len(heads)} workers", trip),
         ("the question pickled", question),
         ("the answers unpickled", opened),
         ("the answers added up", added),
         ("new centroids", means),
+        ("an empty trip to all, with the workers' own work in this process", to_all),
         ("the whole iteration, with the workers' own work in this process", whole),
     )
     total = trip + question + opened + added + means
     about = (
-        f"{n_workers} workers in one process, k x d = {k} x {d}; an answer has {len(answer) / 2**20:.1f} MiB."
+        f"{n_workers} workers in one process, {len(heads)} of them asked directly, k x d = {k} x {d}; an answer has "
+        f"{len(answer) / 2**20:.1f} MiB."
     )
     target = Target("5. the client's cost of an iteration over 100 workers, ms", total, _BOUND_MS)
     return Section("A hundred workers", about, (Table("", ("", "ms"), rows),), (target,))

@@ -4,6 +4,7 @@ Every answer depends on its question alone, so after a loss the blocks are loade
 all workers: the result is the same bits.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, Self
@@ -19,20 +20,25 @@ from kmeans_dask.dask_messages import Lost, Question, ShardGone, answers
 from kmeans_dask.dask_rounds import Answers, Rounds
 from kmeans_dask.local_blocks import Outcome, value_of
 
+N_DIRECT = 16
+
 
 class DaskBlocks:
     """Blocks on the workers of a cluster; see `Blocks`. Threads may share it.
 
-    ready: loads that are made already, by their place among the recipes.
+    ready: loads that are made already, by their place among the recipes. n_direct: above so many workers the client
+    asks some of them, each of which asks a few others and adds up.
     """
 
     def __init__(
-        self, cluster: Cluster, recipes: Sequence[Recipe], *, ready: Mapping[int, Future[Any]] | None = None
-    ) -> None:
-        self._describe(Loads(cluster, recipes, ready or {}))
+        self, cluster: Cluster, recipes: Sequence[Recipe], *, ready: Mapping[int, Future[Any]] | None = None,
+        n_direct: int = N_DIRECT,
+    ) -> None:  # fmt: skip
+        self._describe(Loads(cluster, recipes, ready or {}), n_direct)
 
-    def _describe(self, loads: Loads) -> None:
+    def _describe(self, loads: Loads, n_direct: int) -> None:
         self._loads = loads
+        self._n_direct = n_direct
         self._rounds = Rounds(self._answers)
         self.losses = loads.cluster.losses
         try:
@@ -47,7 +53,7 @@ class DaskBlocks:
     def map_blocks(self, fn: Callable[..., Block], *args: Any) -> "DaskBlocks":
         """Return the blocks fn(block, *args), where they are; this object ends."""
         new = DaskBlocks.__new__(DaskBlocks)
-        new._describe(self._loads.changed(fn, args))
+        new._describe(self._loads.changed(fn, args), self._n_direct)
         return new
 
     def map_reduce(self, fn: Callable[..., T], *args: Any, combine: Callable[[T, T], T]) -> T:
@@ -57,10 +63,13 @@ class DaskBlocks:
         return found
 
     def _answers(self, calls: Sequence[bytes]) -> list[Answers]:
-        """Return all workers' answers to each call, by one message to each worker."""
+        """Return all workers' answers to each call, by one message to each worker; many workers answer in groups."""
 
         def ask(placed: Placed) -> list[list[Outcome]]:
-            questions = [self._question(a, "kmeans_map", calls=list(calls)) for a in placed.addresses]
+            questions = [
+                self._question(head, "kmeans_map", calls=list(calls), peers=tuple(peers))
+                for head, *peers in groups_of(placed.addresses, self._n_direct)
+            ]
             found: list[list[Outcome]] = self._loads.cluster.client.sync(answers, questions)
             return found
 
@@ -118,6 +127,12 @@ class DaskBlocks:
             else:
                 self.losses.since_pass = 0
                 return found
+
+
+def groups_of(addresses: Sequence[str], n_direct: int) -> list[Sequence[str]]:
+    """Return each worker alone, or with more than n_direct about as many groups as each has workers."""
+    n_groups = len(addresses) if len(addresses) <= n_direct else math.isqrt(len(addresses))
+    return [addresses[i::n_groups] for i in range(n_groups)]
 
 
 @without_rows

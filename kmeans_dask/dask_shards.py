@@ -6,17 +6,18 @@ would make concurrent restarts queue, and whose worker could not be retired.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from typing import Any
 
 from distributed import Worker, WorkerPlugin
 from distributed.protocol.pickle import dumps, loads
 
 from kmeans_dask.blocks import Run
-from kmeans_dask.dask_messages import Absent, Question, ShardGone, answers
+from kmeans_dask.dask_messages import Absent, Question, ShardGone, answers, opened
 from kmeans_dask.disk_blocks import DiskBlocks, engine_here
-from kmeans_dask.local_blocks import Call, LocalBlocks, Outcome
+from kmeans_dask.local_blocks import Call, LocalBlocks, Outcome, outcome_of, value_of
 from kmeans_dask.spool import is_absent
 
 PLUGIN = "kmeans-dask-shards"
@@ -75,8 +76,11 @@ class Shards(WorkerPlugin):
 
         return await self._answer(shard, make)
 
-    async def map(self, shard: str, calls: list[bytes]) -> bytes:
-        """Return what becomes of each call, fn of the shard's blocks combined, all made in one pass."""
+    async def map(self, shard: str, calls: list[bytes], peers: tuple[str, ...] = ()) -> bytes:
+        """Return what becomes of each call, fn of the shard's blocks combined, all made in one pass.
+
+        With peers their answers are combined with this worker's own, so that whoever asks hears one of them all.
+        """
 
         def made() -> list[Outcome]:
             blocks = self._blocks(shard)
@@ -85,7 +89,16 @@ class Shards(WorkerPlugin):
                 raise ShardGone(shard)
             return [(ok, value if ok else _portable(value)) for ok, value in outcomes]
 
-        return await self._answer(shard, made)
+        asked = [Question(self.worker.rpc, a, "kmeans_map", {"shard": shard, "calls": calls}) for a in peers]
+        theirs = asyncio.ensure_future(answers(asked))
+        mine = await self._answer(shard, made)
+        try:
+            others: list[list[Outcome]] = await theirs
+        except Exception as error:  # handed to the client, which raises it
+            return bytes(dumps((False, error)))
+        if not others:
+            return mine
+        return await self._answer(shard, lambda: _combined(calls, [opened(mine), *others]))
 
     async def pieces(self, shard: str, call: bytes, run: bytes) -> bytes:
         """Return what `pieces` gives for the shard's blocks that hold rows of a run."""
@@ -146,6 +159,16 @@ class Shards(WorkerPlugin):
             return await asyncio.get_running_loop().run_in_executor(self.callers, guarded)
         except RuntimeError:  # the worker is closing, and its threads have ended
             return bytes(dumps((False, ShardGone(shard))))
+
+
+def _combined(calls: Sequence[bytes], workers: Sequence[Sequence[Outcome]]) -> list[Outcome]:
+    """Return what becomes of each call, of what became of it on each worker; an error goes before all values."""
+
+    def one(call: bytes, outcomes: Sequence[Outcome]) -> Outcome:
+        combine = Call(*loads(call)).combine
+        return outcome_of(lambda: reduce(combine, map(value_of, outcomes)))
+
+    return [one(call, outcomes) for call, outcomes in zip(calls, zip(*workers, strict=True), strict=True)]
 
 
 def _portable(error: Exception) -> Exception:

@@ -50,8 +50,9 @@ def normalised(high: Limbs, low: Limbs) -> Limbs:
 def added(a: Limbs, b: Limbs) -> Limbs:
     """Return the (3, ...) limbs of a + b."""
     limbs = a + b
-    limbs[1] += limbs[2] >> 32
-    limbs[0] += limbs[1] >> 32
+    carry = limbs[2] >> 32
+    limbs[1] += carry
+    limbs[0] += np.right_shift(limbs[1], 32, out=carry)
     limbs[1:] &= _LOW
     return limbs
 
