@@ -1,11 +1,13 @@
 """What a flow run leaves to look at in Prefect: the table of restarts and a summary of the result."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+
+from flows.scores import sweep_cells
 
 if TYPE_CHECKING:
     from kmeans_dask.lloyd import Fit
@@ -26,6 +28,7 @@ def publish_restarts(fits: "Sequence[Fit]") -> None:
     """Leave one row for each restart."""
     table = [
         {
+            "n_clusters": len(fit.sizes),
             "restart": fit.restart,
             "seed": str(fit.seed),  # beyond what a browser's numbers hold
             "inertia": fit.inertia,
@@ -44,11 +47,22 @@ def publish_restarts(fits: "Sequence[Fit]") -> None:
 def publish_summary(run: "Run") -> None:
     """Leave what was found and where it lies."""
     result = run.manifest["result"]
-    rows = "\n".join(f"| {key} | {value} |" for key, value in result.items() if key != "sizes")
+    rows = "\n".join(f"| {key} | {value} |" for key, value in result.items() if key not in ("sizes", "sweep"))
     sizes = "\n".join(f"| {row} | {size} |" for row, size in enumerate(result["sizes"]))
     create_markdown_artifact(
         f"# Run {run.run_id}\n\nCommitted to `{run.uri}`\n\n"
-        f"| result | |\n|---|---|\n{rows}\n\n| cluster | rows |\n|---|---|\n{sizes}\n",
+        f"| result | |\n|---|---|\n{rows}\n{_sweep(result.get('sweep'))}"
+        f"\n| cluster | rows |\n|---|---|\n{sizes}\n",
         key="kmeans-summary",
         description=f"The result of run {run.run_id}.",
     )
+
+
+def _sweep(sweep: "dict[str, Any] | None") -> str:
+    """Return how the number of clusters was chosen, as markdown; nothing where there was one."""
+    if sweep is None:
+        return ""
+    head, *rows = sweep_cells(sweep)
+    lines = [head, ["---"] * len(head), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"\n{sweep['why']}\n\n{table}\n"

@@ -90,7 +90,8 @@ class PrefectRunner:
         """Return the fits in order, each made in a task run of its own."""
 
         def in_own_task(restart: "Restart", hook: "Hook") -> "Fit":
-            name = f"restart-{restart.index}"
+            sweep = "" if restart.n_clusters is None else f"k-{restart.n_clusters}-"
+            name = f"{sweep}restart-{restart.index}"
             return in_task(make.with_options(name="restart", task_run_name=name), Call(fn, restart, hook))
 
         fits = side_by_side(in_own_task, restarts, self.watch)

@@ -1,5 +1,6 @@
 """What the command line says: lines or a live display on stderr, the result on stdout."""
 
+import io
 import logging
 import sys
 import threading
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from flows.scores import sweep_cells
+
 if TYPE_CHECKING:
     from kmeans_dask.lloyd import Progress
     from pipeline.sink import Run
@@ -22,6 +25,7 @@ Verbosity = Literal["quiet", "normal", "verbose"]
 OURS: Final = ("kmeans_dask", "pipeline", "flows")
 _LINES_SHOWN: Final = 20
 _VALUES_SHOWN: Final = 100
+_TABLE_WIDTH: Final = 400
 _NAMES: Final = {"n_iter": "iterations", "stop": "stopped by", "restart": "best restart"}
 
 
@@ -79,23 +83,25 @@ def _log_warning(
 class LiveProgress:
     """The restarts' latest iterations, as a table that is redrawn in place."""
 
-    latest: "dict[int, Progress]" = field(default_factory=dict)
+    latest: "dict[tuple[int, int], Progress]" = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, progress: "Progress") -> None:
         """Note one iteration; called on the restarts' threads."""
         with self.lock:
-            self.latest[progress.restart] = progress
+            self.latest[progress.n_clusters or 0, progress.restart] = progress
 
     def __rich__(self) -> Table:
         """Draw the latest restarts, as many as a screen holds."""
         with self.lock:
-            rows = sorted(self.latest.values(), key=lambda progress: progress.restart)
+            rows = [self.latest[key] for key in sorted(self.latest)]
         table = Table(box=None, pad_edge=False, show_header=bool(rows))
-        for name in ("restart", "iteration", "distortion", "changed", "seconds"):
+        sweep = any(row.n_clusters is not None for row in rows)
+        for name in (*["k"] * sweep, "restart", "iteration", "distortion", "changed", "seconds"):
             table.add_column(name, justify="right")
         for row in rows[-_LINES_SHOWN:]:
             table.add_row(
+                *[str(row.n_clusters)] * sweep,
                 str(row.restart),
                 str(row.iteration),
                 f"{row.distortion:.6g}",
@@ -122,10 +128,31 @@ def result_of(run: "Run") -> dict[str, Any]:
 
 
 def table_of(values: dict[str, Any]) -> str:
-    """Return JSON values as lines of two columns, never broken: a path can be copied from a narrow terminal."""
+    """Return JSON values as lines of two columns, never broken: a path can be copied from a narrow terminal.
+
+    A sweep comes first, as a table of its own.
+    """
+    if "sweep" in values:
+        rest = {key: value for key, value in values.items() if key != "sweep"}
+        return f"{sweep_text(values['sweep'], values['n_clusters'])}\n{table_of(rest)}"
     named = [(_NAMES.get(key, key.replace("_", " ")), _text(value)) for key, value in values.items()]
     width = max(len(name) for name, _ in named)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in named)
+
+
+def sweep_text(sweep: dict[str, Any], chosen: int) -> str:
+    """Return the scores as a table whose lines are never broken, the chosen line marked, and the choice in words."""
+    head, *rows = sweep_cells(sweep)
+    table = Table(box=None, pad_edge=False)
+    for i, name in enumerate(["", *head]):
+        table.add_column(name, justify="left" if i in (0, len(head)) else "right", no_wrap=True)
+    for row in rows:
+        table.add_row("*" if row[0] == str(chosen) else "", *row)
+    console = Console(file=io.StringIO(), width=_TABLE_WIDTH, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    return "\n".join([*lines, "", sweep["why"], ""])
 
 
 def _text(value: Any) -> str:

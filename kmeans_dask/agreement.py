@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -37,6 +38,20 @@ def _column(values: Any, name: str) -> pa.Array | pa.ChunkedArray:
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"{name} must be a column of one type ({error}). Convert it first.") from error
     return pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Both indices over the rows that have a cluster and a group."""
+
+    rows: int
+    adjusted_rand: float
+    normalised_mutual_information: float
+
+
+def agreement(counts: Pairs) -> Agreement:
+    """Return how well clusters agree with groups."""
+    return Agreement(sum(counts.values()), adjusted_rand(counts), normalised_mutual_information(counts))
 
 
 def adjusted_rand(counts: Pairs) -> float:

@@ -77,7 +77,7 @@ def _memory(job: Job, plan: Plan, loads: Sequence[Load], workers: int) -> int:
         packed *= 2  # before and after the preparation is finished
     keys = job.kmeans
     n_init = n_init_of(keys.n_init, keys.init) if keys.init in INITS else 1
-    state = plan.n_rows * _STATE_BYTES * min(n_init, os.cpu_count() or 1)
+    state = plan.n_rows * _STATE_BYTES * min(n_init * len(keys.numbers), os.cpu_count() or 1)
     threads = dask.threads_per_worker if dask else len(os.sched_getaffinity(0))
     largest = max((load.n_rows for load in loads), default=0)
     reading = min(threads, len(loads)) * largest * (row_bytes(plan) + 8 * len(plan.columns))
@@ -95,7 +95,7 @@ def machine_bytes(cgroup: Path = _CGROUP) -> int:
 
 def check_rows(job: Job, plan: Plan) -> None:
     """Refuse fewer rows than clusters."""
-    n_clusters = job.kmeans.n_clusters
+    n_clusters = job.kmeans.largest
     if plan.n_rows < n_clusters:
         raise TooFewSamplesError(
             f"n_clusters={n_clusters} needs at least {n_clusters} rows; {plan.place} holds "

@@ -4,17 +4,20 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kmeans_dask.api import check_start, motion_of, start_centroids, warn_of_empty
 from kmeans_dask.blocks import Blocks
+from kmeans_dask.elbow_picture import elbow_svg
 from kmeans_dask.lloyd import Fit
 from kmeans_dask.model import Model, model_of, to_bytes
 from kmeans_dask.packing import Preparation, Wishes
 from kmeans_dask.restarts import Settings, best, fit_of, restarts_of
 from kmeans_dask.seeding import METHODS
+from kmeans_dask.sweep import Sweep, swept
 from pipeline.config import DaskConfig, Job, resolved
 from pipeline.estimate import PlanSummary, check_memory, check_rows, summary_of
 from pipeline.labels import Naming, write_labels
@@ -32,6 +35,7 @@ from pipeline.sink import (
     new_run_id,
     open_run,
     probe,
+    sweep_bytes,
 )
 from pipeline.source import Plan, scan
 from pipeline.storage import Store, no_empty_directories, open_store
@@ -73,17 +77,36 @@ def _committed(job: Job, runner: Runner, run_id: str, store: Store) -> Run:
         blocks, preparation = runner.step("load", load, cluster, job, plan, wishes)
         with closing(blocks):
             settings = settings_of(job, start, preparation)
-            fits = runner.restarts(fit_of(blocks, settings), restarts_of(settings))
-            winner = best(fits)
-            warn_of_empty(winner, job.kmeans.frozen_centroids)
-            model = model_of(winner, preparation, start if isinstance(start, str) else "model")
+            found = found_in(blocks, settings, job.kmeans.numbers, runner)
+            warn_of_empty(found.winner, job.kmeans.frozen_centroids)
+            model = model_of(found.winner, preparation, start if isinstance(start, str) else "model")
             naming = Naming(store, run_id, model.centroids, model.cluster_ids)
             parts = runner.step("write-labels", write_labels, blocks, plan, naming)
         record = run_record(
             job_document=resolved(job), run_id=run_id, conditional_put=conditional_put, plan=plan, parts=parts,
-            model=model, fits=fits, workers_lost=cluster.losses.workers if cluster else 0,
+            model=model, fits=found.fits, workers_lost=cluster.losses.workers if cluster else 0,
         )  # fmt: skip
+        record = record if found.sweep is None else with_sweep(record, found.sweep)
         return runner.step("commit", commit, store, record)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """Every restart, the one to commit, and the sweep that chose among several numbers of clusters."""
+
+    fits: Sequence[Fit]
+    winner: Fit
+    sweep: Sweep | None = None
+
+
+def found_in(blocks: Blocks, settings: Settings, numbers: Sequence[int], runner: Runner) -> Found:
+    """Return what the restarts of one number of clusters found, or of several."""
+    if len(numbers) == 1:
+        fits = runner.restarts(fit_of(blocks, settings), restarts_of(settings))
+        return Found(fits, best(fits))
+    sweep = swept(blocks, settings, numbers, runner.restarts, runner.step)
+    logger.info("%s", sweep.choice.why)
+    return Found(sweep.fits, sweep.winner, sweep)
 
 
 @contextmanager
@@ -130,17 +153,17 @@ def start_of(job: Job, features: Sequence[str]) -> str | Model:
     if keys.init in METHODS:
         return keys.init
     model = open_run(keys.init, job.output.storage).model
-    check_start(model, features, keys.n_clusters)
+    check_start(model, features, keys.largest)
     return model
 
 
 def settings_of(job: Job, start: str | Model, preparation: Preparation) -> Settings:
     """Return the restarts' settings; a model becomes its centroids in the job's prepared space."""
     keys = job.kmeans
-    init = start if isinstance(start, str) else start_centroids(start, preparation, keys.n_clusters)
-    motion = motion_of(keys.metric, keys.frozen_centroids, init, keys.n_clusters)
+    init = start if isinstance(start, str) else start_centroids(start, preparation, keys.largest)
+    motion = motion_of(keys.metric, keys.frozen_centroids, init, keys.largest)
     return Settings(
-        keys.n_clusters, init, keys.n_init, keys.max_iter, keys.tol, keys.max_seconds, keys.seed, motion
+        keys.largest, init, keys.n_init, keys.max_iter, keys.tol, keys.max_seconds, keys.seed, motion
     )
 
 
@@ -161,7 +184,7 @@ def run_record(
         model_files=to_bytes(model),
         restarts=tuple(
             RestartRow(
-                model.n_clusters,
+                len(fit.sizes),
                 p.restart,
                 p.seed,
                 p.iteration,
@@ -176,6 +199,22 @@ def run_record(
         result=result_of(model, parts),
         workers_lost=workers_lost,
     )
+
+
+def with_sweep(record: RunRecord, sweep: Sweep) -> RunRecord:
+    """Return a record that tells, and shows, how the number of clusters was chosen."""
+    choice = sweep.choice
+    files = {
+        "sweep.parquet": sweep_bytes(sweep.scores, choice.n_clusters, sweep.sample_rows),
+        "elbow.svg": elbow_svg(sweep),
+    }
+    told = {
+        "why": choice.why,
+        "elbow": choice.elbow,
+        "sample_rows": sweep.sample_rows,
+        "scores": [asdict(score) for score in sweep.scores],
+    }
+    return replace(record, sweep_files=files, result={**record.result, "sweep": told})
 
 
 def result_of(model: Model, parts: Sequence[PartRecord]) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class Watch:
         """Serve one iteration; raises StopRequested."""
         self.check()
         iterations.info(
-            "restart %d iteration %d: distortion %.6g, changed %d, %.3f s",
+            "%srestart %d iteration %d: distortion %.6g, changed %d, %.3f s",
+            "" if progress.n_clusters is None else f"k={progress.n_clusters} ",
             progress.restart,
             progress.iteration,
             progress.distortion,

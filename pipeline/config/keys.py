@@ -2,11 +2,12 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from pydantic_core import PydanticCustomError
 
+LARGEST_SWEEP = 200
 INITS = ("k-means||", "k-means++", "random")
 
 _URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
@@ -73,6 +74,46 @@ def restarts(value: object) -> object:
     if value != "auto" and not is_count:
         raise ValueError('must be "auto" or a whole number from 1 to 10000')
     return value
+
+
+def cluster_numbers(value: object) -> int | tuple[int, ...]:
+    """Return one number of clusters, or the increasing numbers of a list or of a table of min, max and step."""
+    if isinstance(value, Mapping):
+        value = _range_of(value)
+    if not isinstance(value, (list, tuple)):
+        return _cluster_number(value, "")
+    numbers = tuple(sorted(_cluster_number(number, " in a list") for number in value))
+    if not 2 <= len(numbers) <= LARGEST_SWEEP:
+        raise ValueError(
+            f"must hold 2 to {LARGEST_SWEEP} numbers of clusters and holds {len(numbers)}; a single one needs no list"
+        )
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("must not name a number of clusters twice")
+    return numbers
+
+
+def _cluster_number(value: object, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        forms = "" if where else ", a list of them, or a table of min, max and step"
+        raise ValueError(f"must be a whole number{where}{forms}")
+    if not 1 <= value < 2**31:
+        raise ValueError(f"must be greater than or equal to 1{where} and less than 2147483648")
+    return value
+
+
+def _range_of(value: Mapping[str, object]) -> list[int]:
+    keys = {"min", "max", "step"}
+    if not {"min", "max"} <= value.keys() <= keys:
+        raise ValueError(
+            "must be a whole number, a list of them, or a table of min, max and step, of which step may miss"
+        )
+    first, last = (_cluster_number(value[key], f" in {key}") for key in ("min", "max"))
+    step = _cluster_number(value.get("step", 1), " in step")
+    if last <= first or step > last - first:
+        raise ValueError("must have a max above min, by at least one step")
+    if (last - first) // step >= LARGEST_SWEEP:
+        raise ValueError(f"must name at most {LARGEST_SWEEP} numbers of clusters. Raise step")
+    return list(range(first, last + 1, step))
 
 
 def one_or_many(value: object) -> object:

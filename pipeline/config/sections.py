@@ -15,7 +15,9 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.config.keys import (
     INITS,
+    LARGEST_SWEEP,
     byte_count,
+    cluster_numbers,
     init_name,
     location,
     one_or_many,
@@ -93,10 +95,29 @@ class PrepareConfig(Section):
     )
 
 
+class ClusterRange(Section):
+    """The numbers of clusters from min to max."""
+
+    min: int = Field(ge=1, lt=2**31, description="the smallest")
+    max: int = Field(ge=2, lt=2**31, description="the largest, if the steps reach it")
+    step: int = Field(1, ge=1, description="from one to the next")
+
+
+_ClusterNumber = Annotated[int, Field(ge=1, lt=2**31)]
+_ClusterList = Annotated[list[_ClusterNumber], Field(min_length=2, max_length=LARGEST_SWEEP)]
+ClusterNumbers = Annotated[
+    int | tuple[int, ...],
+    BeforeValidator(cluster_numbers, json_schema_input_type=_ClusterNumber | _ClusterList | ClusterRange),
+]
+
+
 class KMeansConfig(Section):
     """The algorithm's keys, as in the Python API."""
 
-    n_clusters: int = Field(ge=1, lt=2**31, description="number of clusters", examples=[8])
+    n_clusters: ClusterNumbers = Field(
+        description="number of clusters; or several to choose from, as a list or as min, max and step",
+        examples=[8],
+    )
     init: Annotated[Name, AfterValidator(init_name), AfterValidator(location)] = Field(
         "k-means||", description="k-means||, k-means++, random, or the path of a stored model"
     )
@@ -131,13 +152,33 @@ class KMeansConfig(Section):
         examples=[[0, 3]],
     )
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Every number of clusters to try, increasing."""
+        return (self.n_clusters,) if isinstance(self.n_clusters, int) else self.n_clusters
+
+    @property
+    def largest(self) -> int:
+        """The largest number of clusters to try."""
+        return self.numbers[-1]
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether there are several to choose from."""
+        return len(self.numbers) > 1
+
     @model_validator(mode="after")
     def _frozen_of_a_start(self) -> Self:
         """Refuse frozen centroids that no stored model gives."""
-        beyond = [j for j in self.frozen_centroids if j >= self.n_clusters]
+        if self.is_sweep and self.init not in INITS:
+            rule = (
+                "init is {init}, and a stored model has one number of clusters. Set n_clusters to that number"
+            )
+            raise PydanticCustomError("exclusive", rule, {"init": self.init})
+        beyond = [j for j in self.frozen_centroids if j >= self.largest]
         if beyond:
             rule = "frozen_centroids holds {found}; clusters are numbered from 0 to {last}. Name only those"
-            raise PydanticCustomError("exclusive", rule, {"found": beyond, "last": self.n_clusters - 1})
+            raise PydanticCustomError("exclusive", rule, {"found": beyond, "last": self.largest - 1})
         if self.frozen_centroids and self.init in INITS:
             rule = (
                 "frozen_centroids are centroids of a stored model; init is {init}. Set init to a model's path"

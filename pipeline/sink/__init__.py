@@ -3,6 +3,7 @@
 <output>/_LATEST.json                       run_id, sequence, previous: the run that readers see
 <output>/runs/<run id>/labels/part-*.parquet
 <output>/runs/<run id>/centroids.parquet, model.json, model.parquet, restarts.parquet
+<output>/runs/<run id>/sweep.parquet, elbow.svg    of a job with several n_clusters
 <output>/runs/<run id>/manifest.json        written last; a run without one does not exist for readers
 """
 
@@ -12,6 +13,7 @@ from pipeline.sink.probe import probe
 from pipeline.sink.records import CentroidTable, PartRecord, RestartRow, RunRecord, SourceRecord
 from pipeline.sink.run_ids import new_run_id
 from pipeline.sink.runs import Run, open_run
+from pipeline.sink.tables import sweep_bytes
 
 __all__ = [
     "CentroidTable",
@@ -26,5 +28,6 @@ __all__ = [
     "open_run",
     "part_path",
     "probe",
+    "sweep_bytes",
     "write_part",
 ]

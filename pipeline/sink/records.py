@@ -1,7 +1,7 @@
 """What the steps of a job hand to the commit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class RestartRow:
 class RunRecord:
     """Everything a commit writes beside the parts, which are there already.
 
-    `job` and `result` are JSON-ready and hold no secrets; `model_files` maps a name to its bytes;
+    `job` and `result` are JSON-ready and hold no secrets; `model_files` and `sweep_files` map names to bytes;
     `conditional_put` is what `probe` said of the output.
     """
 
@@ -71,4 +71,5 @@ class RunRecord:
     model_files: Mapping[str, bytes]
     restarts: tuple[RestartRow, ...]
     result: Mapping[str, Any]
+    sweep_files: Mapping[str, bytes] = field(default_factory=dict)
     workers_lost: int = 0

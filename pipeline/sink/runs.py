@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from kmeans_dask.errors import ModelError
+from kmeans_dask.errors import DataError, ModelError
 from pipeline.config import StorageConfig
 from pipeline.sink.manifest import LAYOUT_VERSION, MANIFEST
 from pipeline.sink.pointer import read_pointer
@@ -20,6 +21,7 @@ from pipeline.sink.tables import read_parquet
 from pipeline.storage import NoSuchFileError, Store, open_store
 
 if TYPE_CHECKING:
+    from kmeans_dask.agreement import Agreement
     from kmeans_dask.model import Model
 
 _PART_KEYS = tuple(field.name for field in fields(PartRecord))
@@ -62,6 +64,28 @@ class Run:
         """Every row's ids, cluster and distance, in the order of the input's rows."""
         parts = [self.read_part(part) for part in self.label_parts]
         return pa.concat_tables(parts) if parts else self._no_labels()
+
+    @property
+    def sweep(self) -> pa.Table | None:
+        """The scores of every number of clusters, of a job that named several."""
+        listed = any(file["path"] == "sweep.parquet" for file in self.manifest["files"])
+        return read_parquet(self._verified(self._file("sweep.parquet"))) if listed else None
+
+    def agreement(self, column: str) -> "Agreement":
+        """Return how well the clusters agree with an id column that holds known groups."""
+        from kmeans_dask.agreement import agreement, pairs
+
+        counts: Counter[tuple[Hashable, Hashable]] = Counter()
+        for part in self.label_parts:
+            table = self.read_part(part)
+            if column not in table.column_names:
+                ids = ", ".join(name for name in table.column_names if name not in ("cluster", "distance"))
+                raise DataError(
+                    f"{self.uri}: its labels have no column {column!r}; their ids are {ids or 'none'}. "
+                    "Name the column in source.ids and run the job again."
+                )
+            counts += pairs(table["cluster"], table[column])
+        return agreement(counts)
 
     def read_part(self, part: PartRecord) -> pa.Table:
         """Read one label file, compared with the checksum of the manifest."""

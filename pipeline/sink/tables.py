@@ -1,10 +1,12 @@
 """Arrow tables <-> Parquet bytes that depend on the values alone."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kmeans_dask.choice import Score
 from pipeline.sink.records import CentroidTable, RestartRow
 
 _ROW_GROUP_ROWS = 2**20
@@ -19,6 +21,29 @@ _RESTARTS = pa.schema(
         ("distortion", pa.float64()),
         ("changed", pa.int64()),
         ("seconds", pa.float64()),
+    ]
+)
+
+_SWEEP = pa.schema(
+    [
+        ("n_clusters", pa.int32()),
+        ("chosen", pa.bool_()),
+        ("chosen_by", pa.string()),
+        ("inertia", pa.float64()),
+        ("distortion", pa.float64()),
+        ("n_iter", pa.int32()),
+        ("restart", pa.int32()),
+        ("seed", pa.int64()),
+        ("smallest", pa.int64()),
+        ("largest", pa.int64()),
+        ("silhouette", pa.float64()),
+        ("simplified_silhouette", pa.float64()),
+        ("davies_bouldin", pa.float64()),
+        ("calinski_harabasz", pa.float64()),
+        ("gap", pa.float64()),
+        ("gap_error", pa.float64()),
+        ("bend", pa.float64()),
+        ("sample_rows", pa.int64()),
     ]
 )
 
@@ -73,6 +98,23 @@ def restarts_bytes(rows: Sequence[RestartRow]) -> bytes:
     columns = {field.name: [getattr(row, field.name) for row in rows] for field in _RESTARTS}
     table = pa.table(columns, schema=_RESTARTS)
     return parquet_bytes(table, floats=("inertia", "distortion", "seconds"))
+
+
+def sweep_bytes(scores: Sequence[Score], chosen: int, sample_rows: int) -> bytes:
+    """Encode sweep.parquet: one row per number of clusters, the chosen one marked."""
+    rows = [
+        {
+            **asdict(score),
+            "chosen": score.n_clusters == chosen,
+            "chosen_by": ", ".join(score.chosen_by),
+            "sample_rows": sample_rows,
+        }
+        for score in scores
+    ]
+    table = pa.Table.from_pylist(rows, schema=_SWEEP)
+    return parquet_bytes(
+        table, floats=[name for name in _SWEEP.names if _SWEEP.field(name).type == pa.float64()]
+    )
 
 
 def _plain(table: pa.Table) -> pa.Table:
