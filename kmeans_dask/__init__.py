@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kmeans_dask.api import blocks_of, kmeans, predict
+    from kmeans_dask.bisecting import BisectingKMeans as BisectingKMeans
     from kmeans_dask.choosing import choose_k
     from kmeans_dask.errors import KMeansError
     from kmeans_dask.estimator import KMeans as KMeans
@@ -19,7 +20,10 @@ _HOMES = {
     "KMeansError": "errors",
     "Model": "model",
 }
-_ESTIMATORS = {"KMeans": "estimator"}  # not in __all__, as `import *` must work without the extra
+_ESTIMATORS = {
+    "BisectingKMeans": "bisecting",
+    "KMeans": "estimator",
+}  # not in __all__, as `import *` must work without the extra
 
 
 def __getattr__(name: str) -> Any:

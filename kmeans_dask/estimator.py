@@ -1,28 +1,25 @@
 """K-means as a scikit-learn estimator, on the engine: the same bits for NumPy and Dask, any chunks and threads."""
 
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 
 from kmeans_dask import api, inputs
 from kmeans_dask.blocks import Blocks
-from kmeans_dask.clusters import Clusters
-from kmeans_dask.errors import ConfigError, TooFewSamplesError
+from kmeans_dask.conventions import check_kinds, check_size, given, hook_of, say, seed_of
 from kmeans_dask.lloyd import Progress
 from kmeans_dask.model import Model
 from kmeans_dask.packing import Preparation
 from kmeans_dask.restarts import Restart, Settings, restarts_of
+from kmeans_dask.stored import Stored
 
 
-class KMeans(Clusters):
+class KMeans(Stored):
     """Lloyd's algorithm, best of n_init restarts.
 
     init: "k-means||", "k-means++", "random", centroids (n_clusters, n_features), a function of
@@ -85,12 +82,14 @@ class KMeans(Clusters):
         settings = self._settings(data, preparation)
         method = isinstance(self.init, str)
         model = api.fitted(
-            blocks, preparation, settings, self.init if method else "given", self._hook(), inputs.n_threads()
-        )
+            blocks, preparation, settings, self.init if method else "given",
+            hook_of(self.callback, self.verbose), inputs.n_threads(),
+        )  # fmt: skip
         model = in_order(model) if method else model
         api.warn_of_empty(model, settings.motion.frozen, ConvergenceWarning, stacklevel=4)
         self._take(model, data.dtype)
-        self._say(f"restart {model.restart} is the best, after {model.n_iter} iterations: {model.stop}")
+        if self.verbose:
+            say(f"restart {model.restart} is the best, after {model.n_iter} iterations: {model.stop}")
         if isinstance(data, np.ndarray):
             self.labels_ = api.labels_of(model, blocks)  # type: ignore[arg-type]
         else:
@@ -102,10 +101,7 @@ class KMeans(Clusters):
             self.init if isinstance(self.init, str) else None,
             self.n_init, self.max_iter, self.tol, self.max_seconds,
         )  # fmt: skip
-        if self.callback is not None and not callable(self.callback):
-            raise ConfigError(f"callback must be a function or None; found {self.callback!r}.")
-        if self.dtype not in (None, "float32", "float64"):
-            raise ConfigError(f"dtype must be 'float32', 'float64' or None; found {self.dtype!r}.")
+        check_kinds(self.dtype, self.callback)
 
     def _settings(self, data: inputs.Data, preparation: Preparation) -> Settings:
         seed = seed_of(self.random_state)
@@ -136,65 +132,8 @@ class KMeans(Clusters):
     def _made(self, start: Any) -> npt.NDArray[Any]:
         return given(start, self.n_clusters, self.n_features_in_)
 
-    def _hook(self) -> Callable[[Progress], bool | None]:
-        callback = self.callback
-        if not self.verbose:
-            return callback or (lambda progress: None)
-
-        def hook(p: Progress) -> bool | None:
-            self._say(
-                f"restart {p.restart}: iteration {p.iteration}, inertia {p.inertia:.6g}, distortion "
-                f"{p.distortion:.6g}, labels changed {p.changed}, {p.seconds:.3g} s"
-            )
-            return callback(p) if callback else None
-
-        return hook
-
-    def _say(self, line: str) -> None:
-        if self.verbose:
-            sys.stdout.write(f"{line}\n")
-
-
-def given(centroids: Any, n_clusters: int, n_features: int) -> npt.NDArray[np.float64]:
-    """Return centroids as float64 with leading restarts, if any; refuse another number of clusters or features."""
-    try:
-        found = np.asarray(centroids, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"init must be a method, a model, a function, or an array of centroids ({error})."
-        ) from error
-    for axis, expected, what in ((-2, n_clusters, "clusters"), (-1, n_features, "features of the data")):
-        if found.ndim < 2 or found.shape[axis] != expected:
-            raise ConfigError(
-                f"The shape of the initial centers {found.shape} does not match the number of {what} {expected}. "
-                "Give init as (n_clusters, n_features)."
-            )
-    return found
-
 
 def in_order(model: Model) -> Model:
     """Return the model with its clusters in the order of their centroids' coordinates, the first feature first."""
     order = np.lexsort(model.centroids.T[::-1])
     return replace(model, centroids=np.ascontiguousarray(model.centroids[order]), sizes=model.sizes[order])
-
-
-def seed_of(random_state: Any) -> int:
-    """Return an integer as it is, or one drawn from a generator; None: from NumPy's global state."""
-    if isinstance(random_state, Integral) and not isinstance(random_state, bool):
-        return int(random_state)
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(2**31))
-    try:
-        return int(check_random_state(random_state).randint(2**31 - 1))
-    except ValueError as error:
-        raise ConfigError(
-            f"random_state must be an int, a RandomState, a Generator or None; found {random_state!r}."
-        ) from error
-
-
-def check_size(data: inputs.Data, n_clusters: int) -> None:
-    """Refuse fewer rows than clusters, where their number is known before they are read."""
-    if len(data.shape) and data.shape[0] < n_clusters:  # NaN, not known yet, is not less
-        raise TooFewSamplesError(
-            f"n_samples={data.shape[0]} should be >= n_clusters={n_clusters}. Lower n_clusters or give more rows."
-        )

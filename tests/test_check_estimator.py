@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
-from kmeans_dask import KMeans
+from kmeans_dask import BisectingKMeans, KMeans
 
 ESTIMATORS = [
     KMeans(),
     KMeans(n_clusters=2, n_init=2, max_iter=5),
     KMeans(init="random"),
     KMeans(init="k-means++"),
+    BisectingKMeans(),
 ]
 
 

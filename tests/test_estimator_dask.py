@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 
-from kmeans_dask import KMeans
+from kmeans_dask import BisectingKMeans, KMeans
 from kmeans_dask.errors import DataError, TooFewSamplesError
 from kmeans_dask.lloyd import Progress
 from tests.estimator_data import blobs, same
@@ -71,6 +71,16 @@ def test_the_bytes_of_a_numpy_fit(where: str, chunks: Any, known: bool) -> None:
     assert np.array_equal(lazy.compute(), NUMPY.transform(X))
     assert km.score(rows, sample_weight=weights) == -NUMPY.inertia_
     assert isinstance(NUMPY.predict(X), np.ndarray)
+
+
+def test_splits_on_workers(where: str) -> None:
+    """Bisecting k-means: the same bytes; its rows are chosen where they are."""
+    expected = BisectingKMeans(5, n_init=2, random_state=0).fit(X, sample_weight=WEIGHTS)
+    rows, weights = da.from_array(X, chunks=(700, 3)), da.from_array(WEIGHTS, chunks=700)
+    km = BisectingKMeans(5, n_init=2, random_state=0).fit(without_sizes(rows), sample_weight=weights)
+    assert same(km, expected)
+    assert np.array_equal(km.predict(rows[:1000]).compute(), expected.labels_[:1000])
+    assert km.score(rows, sample_weight=weights) == -expected.inertia_
 
 
 def test_data_frames(where: str) -> None:

@@ -17,7 +17,14 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("kmeans_dask", "pipeline", "flows")
-ESTIMATORS = ("clusters", "estimator", "bisecting", "minibatch")  # need the extra [sklearn]
+ESTIMATORS = (
+    "clusters",
+    "conventions",
+    "stored",
+    "estimator",
+    "bisecting",
+    "minibatch",
+)  # need the extra [sklearn]
 HEAVY = ("prefect", "sklearn", "dask.dataframe", "pandas", "fastapi")
 
 
