@@ -66,7 +66,7 @@ def _starts(values: Floats, ks: Sequence[int], seed: int) -> list[Floats]:
     with LocalBlocks([block_of_rows(values)], n_threads=1) as blocks:
         seeds = [randoms.derived(seed, "start", i) >> 1 for i in range(_STARTS)]
         pools = [seeding.pool(blocks, max(ks), own, "k-means++") for own in seeds]
-    return [pool.start(k, 0) for pool in pools for k in ks]
+    return [pool.start(k) for pool in pools for k in ks]
 
 
 def _distortions(values: Floats, weights: Floats, starts: Sequence[Floats], motion: Motion) -> Floats:

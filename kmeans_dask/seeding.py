@@ -4,7 +4,7 @@ random: distinct rows. k-means++: Arthur and Vassilvitskii 2007. k-means||: Bahm
 l = 2k and 5 rounds, its candidates reclustered by weighted k-means++ and Lloyd. Rows of weight zero are never seeds.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -127,7 +127,7 @@ def parallel(
     pool = _candidates(chosen, n_clusters, seed, rounds, oversampling)
     if len(pool.rows) > n_clusters:
         chosen.forget()
-        return pool.start(n_clusters, seed)
+        return pool.ordered(n_clusters, seed).start(n_clusters)
     chosen.known = Known.nothing(blocks.summary).extended(pool.rows)
     _continue(chosen, n_clusters, seed)
     chosen.forget()
@@ -136,16 +136,28 @@ def parallel(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """Rows drawn once, (m, d), for starts of any smaller number of clusters: by weights, (m,), or in their order."""
+    """Rows drawn once, (m, d), for starts of any smaller number of clusters: by weights, (m,), or in their order.
+
+    orders: of weighted rows, those that each trial of k-means++ takes, in its order; the first k are a start for k.
+    """
 
     rows: Floats
     weights: Floats | None
+    orders: tuple[Floats, ...] = ()
 
-    def start(self, n_clusters: int, seed: int) -> Floats:
+    def ordered(self, n_clusters: int, seed: int) -> "Pool":
+        """Return this pool of weighted rows with its orders, for up to n_clusters."""
+        if self.weights is None:
+            return self
+        trials = [randoms.derived(seed, "recluster", trial) for trial in range(_RECLUSTER_TRIALS)]
+        with LocalBlocks([block_of_rows(self.rows, self.weights)], n_threads=1) as blocks:
+            return replace(self, orders=tuple(plus_plus(blocks, n_clusters, trial) for trial in trials))
+
+    def start(self, n_clusters: int) -> Floats:
         """Return n_clusters start centroids; the pool holds more rows than that, or those there are, in order."""
         if self.weights is None:
-            return np.resize(self.rows[:n_clusters], (n_clusters, self.rows.shape[1]))
-        return _reclustered(self.rows, self.weights, n_clusters, seed)
+            return _first(self.rows, n_clusters)
+        return _reclustered(self.rows, self.weights, [_first(order, n_clusters) for order in self.orders])
 
     def serves(self, n_clusters: int) -> bool:
         """Whether `start` gives this many."""
@@ -161,7 +173,12 @@ def pool(blocks: Blocks, n_clusters: int, seed: int, method: str) -> Pool:
     chosen = _Chosen.none(blocks, f"pool-{seed}")
     found = _candidates(chosen, n_clusters, seed, ROUNDS, OVERSAMPLING)
     chosen.forget()
-    return found
+    return found.ordered(n_clusters, seed)
+
+
+def _first(rows: Floats, n: int) -> Floats:
+    """Return the first n rows, (n, d), repeated where there are fewer."""
+    return np.resize(rows[:n], (n, rows.shape[1]))
 
 
 def _candidates(chosen: _Chosen, n_clusters: int, seed: int, rounds: int, oversampling: float) -> Pool:
@@ -193,14 +210,11 @@ def _weights(chosen: _Chosen) -> Floats:
     return np.array([sums.value(total, chosen.known.weight_exponent) for total in sums.integers(limbs)])
 
 
-def _reclustered(candidates: Floats, weights: Floats, n_clusters: int, seed: int) -> Floats:
-    """Return the best of a few weighted k-means++ runs over the candidates, more than n_clusters."""
+def _reclustered(candidates: Floats, weights: Floats, starts: Sequence[Floats]) -> Floats:
+    """Return the best centroids that Lloyd's algorithm finds among the candidates from a few starts."""
     with LocalBlocks([block_of_rows(candidates, weights)], n_threads=1) as blocks:
-        best, lowest = candidates[:n_clusters], math.inf
-        for trial in range(_RECLUSTER_TRIALS):
-            trial_seed = randoms.derived(seed, "recluster", trial)
-            start = np.resize(plus_plus(blocks, n_clusters, trial_seed), (n_clusters, candidates.shape[1]))
-            fit = lloyd(blocks, start, Limits(_RECLUSTER_ITERATIONS), Identity(trial, trial_seed))
-            if fit.inertia < lowest:
-                best, lowest = fit.centroids, fit.inertia
-    return best
+        fits = [
+            lloyd(blocks, start, Limits(_RECLUSTER_ITERATIONS), Identity(trial))
+            for trial, start in enumerate(starts)
+        ]
+    return min(fits, key=lambda fit: fit.inertia).centroids

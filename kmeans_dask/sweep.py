@@ -64,7 +64,7 @@ class SharedStarts:
                 self.pools[seed] = seeding.pool(self.blocks, self.largest, seed, self.method)
         pool = self.pools[seed]
         if pool.serves(n_clusters):
-            return pool.start(n_clusters, seed)
+            return pool.start(n_clusters)
         return seeding.seeds(self.blocks, n_clusters, seed, self.method)
 
 
