@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from kmeans_dask.choosing import choose_k
     from kmeans_dask.errors import KMeansError
     from kmeans_dask.estimator import KMeans as KMeans
+    from kmeans_dask.minibatch import MiniBatchKMeans as MiniBatchKMeans
     from kmeans_dask.model import Model
 
 __all__ = ["KMeansError", "Model", "blocks_of", "choose_k", "kmeans", "predict"]
@@ -23,6 +24,7 @@ _HOMES = {
 _ESTIMATORS = {
     "BisectingKMeans": "bisecting",
     "KMeans": "estimator",
+    "MiniBatchKMeans": "minibatch",
 }  # not in __all__, as `import *` must work without the extra
 
 

@@ -226,19 +226,20 @@ def check_settings(
     """Refuse values outside their bounds."""
     if isinstance(n_init, str) and n_init != "auto":
         raise ConfigError(f"n_init must be 'auto' or an integer of at least 1; found {n_init!r}.")
-    for name, value, lowest in (
-        ("n_clusters", n_clusters, 1),
-        ("n_init", 1 if isinstance(n_init, str) else n_init, 1),
-        ("max_iter", max_iter, 1),
-    ):
-        if not isinstance(value, Integral) or value < lowest:
-            raise ConfigError(f"{name} must be an integer of at least {lowest}; found {value!r}.")
+    check_counts(n_clusters=n_clusters, n_init=1 if isinstance(n_init, str) else n_init, max_iter=max_iter)
     if not (isinstance(tol, Real) and tol >= 0):
         raise ConfigError(f"tol must be >= 0; found {tol}. Use 0 to stop only when no label changes.")
     if isinstance(init, str) and init not in METHODS:
         raise ConfigError(f"init must be one of {', '.join(METHODS)}, or centroids; found {init!r}.")
     if max_seconds is not None and not (isinstance(max_seconds, Real) and max_seconds >= 0):
         raise ConfigError(f"max_seconds must be >= 0, or None for no limit; found {max_seconds!r}.")
+
+
+def check_counts(**counts: object) -> None:
+    """Refuse what is no integer of at least 1, by its name."""
+    for name, value in counts.items():
+        if not isinstance(value, Integral) or value < 1:
+            raise ConfigError(f"{name} must be an integer of at least 1; found {value!r}.")
 
 
 def motion_of(metric: str, frozen: Sequence[int], init: object, n_clusters: int) -> Motion:

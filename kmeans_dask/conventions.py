@@ -1,17 +1,21 @@
 """scikit-learn's conventions for parameters that the engine takes otherwise: random_state, init, verbose, callback."""
 
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.utils import check_random_state
 
-from kmeans_dask import inputs
+from kmeans_dask import api, inputs
+from kmeans_dask.blocks import Floats
 from kmeans_dask.errors import ConfigError, TooFewSamplesError
 from kmeans_dask.lloyd import Hook, Progress
+from kmeans_dask.model import Model
+from kmeans_dask.packing import Preparation
+from kmeans_dask.restarts import Restart
 
 
 def hook_of(callback: Callable[[Progress], bool | None] | None, verbose: int) -> Hook:
@@ -34,7 +38,29 @@ def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def given(centroids: Any, n_clusters: int, n_features: int) -> npt.NDArray[np.float64]:
+def start_of(
+    init: Any, n_init: Any, data: Any, preparation: Preparation, n_clusters: int, restarts: Sequence[Restart]
+) -> str | Floats:
+    """Return a method as it is, else start centroids in the prepared space; a function is asked for each restart."""
+    if isinstance(init, str):
+        return init
+    n_features = len(preparation.feature_names)
+    if callable(init):
+        starts = [
+            init(data, n_clusters, random_state=np.random.RandomState(r.seed % 2**32)) for r in restarts
+        ]
+        init = np.stack([given(start, n_clusters, n_features) for start in starts])
+    elif n_init not in ("auto", 1):
+        warnings.warn(
+            f"Explicit initial centroids passed: performing only one init instead of n_init={n_init}.",
+            RuntimeWarning, stacklevel=5,
+        )  # fmt: skip
+    if not isinstance(init, Model):
+        init = given(init, n_clusters, n_features)
+    return api.start_centroids(init, preparation, n_clusters)
+
+
+def given(centroids: Any, n_clusters: int, n_features: int) -> Floats:
     """Return centroids as float64 with leading restarts, if any; refuse another number of clusters or features."""
     try:
         found = np.asarray(centroids, np.float64)

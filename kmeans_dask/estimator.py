@@ -1,21 +1,19 @@
 """K-means as a scikit-learn estimator, on the engine: the same bits for NumPy and Dask, any chunks and threads."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
 from kmeans_dask import api, inputs
 from kmeans_dask.blocks import Blocks
-from kmeans_dask.conventions import check_kinds, check_size, given, hook_of, say, seed_of
+from kmeans_dask.conventions import check_kinds, check_size, hook_of, say, seed_of, start_of
 from kmeans_dask.lloyd import Progress
 from kmeans_dask.model import Model
 from kmeans_dask.packing import Preparation
-from kmeans_dask.restarts import Restart, Settings, restarts_of
+from kmeans_dask.restarts import Settings, restarts_of
 from kmeans_dask.stored import Stored
 
 
@@ -109,28 +107,8 @@ class KMeans(Stored):
         settings = Settings(
             self.n_clusters, "random", self.n_init, self.max_iter, self.tol, self.max_seconds, seed, motion
         )
-        return replace(settings, init=self._start(data, preparation, restarts_of(settings)))
-
-    def _start(self, data: inputs.Data, preparation: Preparation, restarts: Sequence[Restart]) -> Any:
-        init = self.init
-        if isinstance(init, str):
-            return init
-        if callable(init):
-            init = np.stack([
-                self._made(init(data, self.n_clusters, random_state=np.random.RandomState(r.seed % 2**32)))
-                for r in restarts
-            ])  # fmt: skip
-        elif self.n_init not in ("auto", 1):
-            warnings.warn(
-                f"Explicit initial centroids passed: performing only one init instead of n_init={self.n_init}.",
-                RuntimeWarning, stacklevel=5,
-            )  # fmt: skip
-        if not isinstance(init, Model):
-            init = given(init, self.n_clusters, len(preparation.feature_names))
-        return api.start_centroids(init, preparation, self.n_clusters)
-
-    def _made(self, start: Any) -> npt.NDArray[Any]:
-        return given(start, self.n_clusters, self.n_features_in_)
+        start = start_of(self.init, self.n_init, data, preparation, self.n_clusters, restarts_of(settings))
+        return replace(settings, init=start)
 
 
 def in_order(model: Model) -> Model:

@@ -235,12 +235,26 @@ class Value:
     distortion: float
 
 
-def evaluated(blocks: Blocks, centroids: Floats) -> Value:
-    """Return the value of centroids, (k, d) float64 in the prepared space, on all rows."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Totals:
+    """Of each cluster the weighted sum of its rows, (d, k), and their weight, (k,); and the value of its centroid."""
+
+    sums: Floats
+    weights: Floats
+    value: Value
+
+
+def totals_of(blocks: Blocks, centroids: Floats) -> Totals:
+    """Return what all rows add up to under centroids, (k, d) float64 in the prepared space."""
     step = Track("evaluated", centroids).step(blocks, exact=True)
     partials = _pass(blocks, step)
     blocks.map_reduce(passes.forget, "evaluated", combine=int.__add__)
-    return _value(partials, step.scales)
+    return Totals(*_rounded(partials, step.scales), _value(partials, step.scales))
+
+
+def evaluated(blocks: Blocks, centroids: Floats) -> Value:
+    """Return the value of centroids, (k, d) float64 in the prepared space, on all rows."""
+    return totals_of(blocks, centroids).value
 
 
 def _value(partials: Partials, scales: Exponents) -> Value:
@@ -254,15 +268,18 @@ def _pass(blocks: Blocks, step: Step) -> Partials:
 
 def _explained(partials: Partials, step: Step) -> float:
     """Return the weighted sum of |x|^2 - |x - c|^2 over all rows: 2 c.S - W |c|^2 over the clusters."""
-    sums_of = partials.sums[0] * 2.0**64 + partials.sums[1] * 2.0**32 + partials.sums[2]
-    sums_of = np.ldexp(sums_of, (step.scales.columns - 63)[:, None])
-    if partials.weight.shape[1]:
-        w = partials.weight
-        weights = np.ldexp(w[0] * 2.0**64 + w[1] * 2.0**32 + w[2], step.scales.weight - 63)
-    else:
-        weights = partials.rows.astype(np.float64)
+    sums_of, weights = _rounded(partials, step.scales)
     c = step.centroids.T
     return math.fsum((c * (2.0 * sums_of - c * weights)).ravel().tolist())
+
+
+def _rounded(partials: Partials, scales: Exponents) -> tuple[Floats, Floats]:
+    """Return each cluster's weighted sum, (d, k), and weight, (k,), rounded to float64."""
+    s, w = partials.sums, partials.weight
+    sums_of: Floats = np.ldexp(s[0] * 2.0**64 + s[1] * 2.0**32 + s[2], (scales.columns - 63)[:, None])
+    if w.shape[1] == 0:
+        return sums_of, partials.rows.astype(np.float64)
+    return sums_of, np.ldexp(w[0] * 2.0**64 + w[1] * 2.0**32 + w[2], scales.weight - 63)
 
 
 def _stop(before: Floats, centroids: Floats, limits: Limits, n_iter: int, wants_stop: bool) -> Stop | None:

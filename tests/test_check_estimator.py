@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
-from kmeans_dask import BisectingKMeans, KMeans
+from kmeans_dask import BisectingKMeans, KMeans, MiniBatchKMeans
 
 ESTIMATORS = [
     KMeans(),
@@ -13,6 +13,7 @@ ESTIMATORS = [
     KMeans(init="random"),
     KMeans(init="k-means++"),
     BisectingKMeans(),
+    MiniBatchKMeans(),
 ]
 
 

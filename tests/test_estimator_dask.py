@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 
-from kmeans_dask import BisectingKMeans, KMeans
+from kmeans_dask import BisectingKMeans, KMeans, MiniBatchKMeans
 from kmeans_dask.errors import DataError, TooFewSamplesError
 from kmeans_dask.lloyd import Progress
 from tests.estimator_data import blobs, same
@@ -81,6 +81,15 @@ def test_splits_on_workers(where: str) -> None:
     assert same(km, expected)
     assert np.array_equal(km.predict(rows[:1000]).compute(), expected.labels_[:1000])
     assert km.score(rows, sample_weight=weights) == -expected.inertia_
+
+
+def test_batches_from_workers(where: str) -> None:
+    """Small batches: the same bytes; each is drawn from the chunks, wherever they are."""
+    expected = MiniBatchKMeans(5, batch_size=500, n_init=2, random_state=0).fit(X, sample_weight=WEIGHTS)
+    rows, weights = da.from_array(X, chunks=(700, 3)), da.from_array(WEIGHTS, chunks=700)
+    km = MiniBatchKMeans(5, batch_size=500, n_init=2, random_state=0).fit(rows, sample_weight=weights)
+    assert same(km, expected)
+    assert same(km.partial_fit(without_sizes(rows[:1500])), expected.partial_fit(X[:1500]))
 
 
 def test_data_frames(where: str) -> None:
