@@ -38,6 +38,11 @@ class Gaps:
     noise: float
 
 
+def reference_runs(n_ks: int) -> int:
+    """Return how often rows of reference sets are clustered for n_ks numbers of clusters."""
+    return REFERENCES * _STARTS * (1 + n_ks)
+
+
 def distortions(sample: Sample, starts: Sequence[Floats], motion: Motion = FREE) -> Floats:
     """Return the sample's distortion with one cluster, and from each start's centroids on, (1 + n_k,)."""
     values, weights = sample.values, sample.weights

@@ -15,6 +15,7 @@ from kmeans_dask.blocks import Block, Blocks, Floats, Labels, block_of_rows
 
 SAMPLE_ROWS = 4096
 _CHUNK_ROWS = 256
+_CHUNK_SUMS = 2**21  # of distances that a thread holds at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,14 +81,16 @@ def silhouettes(
     in_cluster: Floats = np.stack([np.bincount(line, sample.weights, k) for line in labels])
     alone = np.stack([(np.bincount(line, minlength=k) == 1)[line] for line in labels])
 
+    chunk_rows = max(1, min(_CHUNK_ROWS, _CHUNK_SUMS // (len(labels) * k)))
+
     def widths(first: int) -> Floats:
-        totals = np.zeros((min(_CHUNK_ROWS, m - first), len(labels), k))
+        totals = np.zeros((min(chunk_rows, m - first), len(labels), k))
         score_kernels.distance_sums(sample.values, sample.weights, first, labels, totals)
         rows = slice(first, first + len(totals))
         return _widths(totals, labels[:, rows], in_cluster, sample.weights[rows])
 
     with ThreadPoolExecutor(n_threads or len(os.sched_getaffinity(0))) as pool:
-        found = np.concatenate(list(pool.map(widths, range(0, m, _CHUNK_ROWS))))
+        found = np.concatenate(list(pool.map(widths, range(0, m, chunk_rows))))
     found[alone.T] = 0.0
     total = math.fsum(sample.weights.tolist())
     return [

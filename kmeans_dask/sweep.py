@@ -80,12 +80,16 @@ def numbers_of(n_clusters: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(int(k) for k in given))
 
 
+def sample_rows_of(ks: Sequence[int]) -> int:
+    """Return how many rows silhouettes and gaps are made of, if there are so many."""
+    return max(SAMPLE_ROWS, _ROWS_PER_CLUSTER * ks[-1])
+
+
 def swept(blocks: Blocks, settings: Settings, ks: Sequence[int], restarts: Restarts, step: Step) -> Sweep:
     """Return the sweep over increasing ks; settings.init is a method, settings.n_clusters does not count."""
     fits = restarts(*fits_of(blocks, settings, ks))
     best_fits = tuple(best([fit for fit in fits if len(fit.sizes) == k]) for k in ks)
-    n_rows = max(SAMPLE_ROWS, _ROWS_PER_CLUSTER * ks[-1])
-    sample = step("sample", sampled, blocks, n_rows, settings.seed)
+    sample = step("sample", sampled, blocks, sample_rows_of(ks), settings.seed)
     measured = step("scores", _measured, blocks, best_fits)
     widths = step("silhouettes", _silhouettes, sample, best_fits)
     gaps = _gaps(sample, settings, best_fits, step)

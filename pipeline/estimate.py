@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmeans_dask.errors import DataError, TooFewSamplesError
+from kmeans_dask.gap import reference_runs
 from kmeans_dask.restarts import n_init_of
+from kmeans_dask.sweep import sample_rows_of
 from pipeline.config import INITS, DaskConfig, Job
 from pipeline.load import Load, loads_of, row_bytes
 from pipeline.source import Plan
@@ -24,6 +26,8 @@ class PlanSummary:
     """What a job will do; memory is that of one worker, or of this process.
 
     None: not known before the job connects to its workers, or no worker has a limit.
+    distances_per_iteration: of all restarts together, at most: most rows need none. The last three, what choosing
+    among several n_clusters adds: passes over all rows, rows of the sample, clusterings of as many even ones.
     """
 
     files: int
@@ -38,6 +42,12 @@ class PlanSummary:
     workers: int | None
     memory_bytes: int | None
     memory_limit_bytes: int | None
+    n_clusters: tuple[int, ...]
+    restarts: int
+    distances_per_iteration: int
+    scoring_passes: int = 0
+    sample_rows: int = 0
+    reference_runs: int = 0
 
 
 def summary_of(job: Job, plan: Plan, *, workers: int | None = None, limit: int | None = None) -> PlanSummary:
@@ -58,7 +68,28 @@ def summary_of(job: Job, plan: Plan, *, workers: int | None = None, limit: int |
         workers=workers,
         memory_bytes=None if workers is None else _memory(job, plan, loads, workers),
         memory_limit_bytes=limit or known_limit,
+        n_clusters=job.kmeans.numbers,
+        restarts=_n_init(job) * len(job.kmeans.numbers),
+        distances_per_iteration=plan.n_rows * _n_init(job) * sum(job.kmeans.numbers),
+        **_scoring(job, plan),
     )
+
+
+def _n_init(job: Job) -> int:
+    """Return the restarts of each number of clusters."""
+    return n_init_of(job.kmeans.n_init, job.kmeans.init) if job.kmeans.init in INITS else 1
+
+
+def _scoring(job: Job, plan: Plan) -> dict[str, int]:
+    """Return what choosing among several numbers of clusters adds."""
+    ks = job.kmeans.numbers
+    if len(ks) == 1:
+        return {}
+    return {
+        "scoring_passes": 2 * len(ks),
+        "sample_rows": min(plan.n_rows, sample_rows_of(ks)),
+        "reference_runs": reference_runs(len(ks)),
+    }
 
 
 def _room(dask: DaskConfig | None) -> tuple[int | None, int | None]:
@@ -75,9 +106,8 @@ def _memory(job: Job, plan: Plan, loads: Sequence[Load], workers: int) -> int:
     finished = plan.nulls == "mean" or job.prepare.scale == "standard" or job.kmeans.metric == "cosine"
     if dask is None and finished:
         packed *= 2  # before and after the preparation is finished
-    keys = job.kmeans
-    n_init = n_init_of(keys.n_init, keys.init) if keys.init in INITS else 1
-    state = plan.n_rows * _STATE_BYTES * min(n_init * len(keys.numbers), os.cpu_count() or 1)
+    n_restarts = _n_init(job) * len(job.kmeans.numbers)
+    state = plan.n_rows * _STATE_BYTES * min(n_restarts, os.cpu_count() or 1)
     threads = dask.threads_per_worker if dask else len(os.sched_getaffinity(0))
     largest = max((load.n_rows for load in loads), default=0)
     reading = min(threads, len(loads)) * largest * (row_bytes(plan) + 8 * len(plan.columns))

@@ -46,6 +46,16 @@ def empty_directory(folder: Path) -> None:
     (folder / "empty").mkdir()
 
 
+def n_clusters(text: str) -> Callable[[Path], None]:
+    """Return what writes another n_clusters into the job."""
+
+    def make(folder: Path) -> None:
+        job = folder / "job.toml"
+        job.write_text(job.read_text().replace("n_clusters = 3", f"n_clusters = {text}"))
+
+    return make
+
+
 def with_second_file(columns: Mapping[str, Any]) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         write(folder, columns, "data/b.parquet")
@@ -144,7 +154,34 @@ VALUES = [
     ),
 ]
 
+SWEEPS = [
+    Bad(
+        f"n_clusters = {text}",
+        n_clusters(text),
+        ("job.toml", "kmeans.n_clusters: ", rule, f"found {found}", "For example: kmeans.n_clusters = "),
+    )
+    for text, rule, found in (
+        ("[]", "2 to 200 numbers of clusters and holds 0", "[]"),
+        ("[4]", "a single one needs no list", "[4]"),
+        ("[3, 2, 3]", "must not name a number of clusters twice", "[3, 2, 3]"),
+        ("[2, 0]", "greater than or equal to 1 in a list", "[2, 0]"),
+        ('[2, "3"]', "a whole number in a list", "[2, '3']"),
+        ("[2, 2.5]", "a whole number in a list", "[2, 2.5]"),
+        ("2.5", "a whole number, a list of them, or a table", "2.5"),
+        ("true", "a whole number, a list of them, or a table", "True"),
+        ("{ min = 9, max = 2 }", "a max above min", "{'min': 9, 'max': 2}"),
+        ("{ min = 2, max = 9, step = 0 }", "greater than or equal to 1 in step", "{'min': 2, 'max': 9, 'step': 0}"),
+        ("{ min = 2, max = '9' }", "a whole number in max", "{'min': 2, 'max': '9'}"),
+        ("{ max = 9 }", "min, max and step, of which step may miss", "{'max': 9}"),
+    )
+]  # fmt: skip
+
 ROWS = [
+    Bad(
+        "fewer rows than the largest",
+        n_clusters("{ min = 2, max = 620, step = 103 }"),
+        ("n_clusters=620", "600", "Lower kmeans.n_clusters"),
+    ),
     Bad(
         "zero rows",
         lambda folder: write(folder, good_columns(0)) and None,
@@ -179,7 +216,7 @@ KEYS = [
     Bad("unknown key", nothing, ("source.zzz", "unknown key"), {"source.zzz": 3}),
 ]
 
-ALL = [*SOURCES, *COLUMNS, *VALUES, *ROWS, *KEYS]
+ALL = [*SOURCES, *COLUMNS, *VALUES, *SWEEPS, *ROWS, *KEYS]
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,20 @@ def test_the_plan_counts(tmp_path: Path) -> None:
     assert found.memory_limit_bytes == 2 * 2**30
 
 
+def test_the_plan_of_a_sweep_counts_what_choosing_adds(tmp_path: Path) -> None:
+    """Restarts of every k, the most distances of one iteration, passes to score, the sample and its references."""
+    source = write_files(tmp_path / "data", noise(10_000))
+    one = plan_job(job(tmp_path, source, n_clusters=4))
+    assert (one.n_clusters, one.restarts, one.distances_per_iteration) == ((4,), 3, 3 * 4 * 10_000)
+    assert (one.scoring_passes, one.sample_rows, one.reference_runs) == (0, 0, 0)
+    found = plan_job(job(tmp_path, source, n_clusters={"min": 2, "max": 300, "step": 2}, n_init="auto"))
+    assert found.n_clusters == tuple(range(2, 301, 2))
+    assert (found.restarts, found.distances_per_iteration) == (1500, 10 * 150 * 151 * 10_000)
+    assert (found.scoring_passes, found.sample_rows) == (300, 9600)  # 32 rows for each of 300 clusters
+    assert found.reference_runs == 10 * 2 * 151  # ten sets, two starts, and one cluster
+    assert plan_job(job(tmp_path, source, n_clusters=[2, 9000])).sample_rows == 10_000
+
+
 def test_bytes_to_read_are_those_of_the_chosen_columns(tmp_path: Path) -> None:
     """Columns that are not read do not count: fewer features, fewer bytes."""
     source = write_files(tmp_path / "data", noise(5000))

@@ -66,6 +66,15 @@ def test_real_data_score_as_in_scikit_learn(load: object, k: int, max_iter: int)
     assert silhouette == pytest.approx(sklearn.silhouette_score(X, labels), rel=1e-9)
 
 
+def test_many_labellings_at_once_are_those_of_each_alone() -> None:
+    """Silhouettes of forty labellings into 250 clusters, held a few rows at a time, are those of one."""
+    draw = np.random.default_rng(4)
+    with blocked(draw.normal(size=(300, 2))) as blocks:
+        sample = sampled(blocks, 300, seed=0)
+    labellings = [draw.integers(0, 250, 300).astype(np.int32) for _ in range(40)]
+    assert silhouettes(sample, labellings) == [silhouettes(sample, [one])[0] for one in labellings]
+
+
 @settings(max_examples=80)
 @given(cases())
 def test_scores_are_the_plain_loops_on_any_blocks(case: Case) -> None:

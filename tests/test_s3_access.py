@@ -37,10 +37,20 @@ def write_wide(folder: Path) -> list[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "dask", [None, {"workers": 2, "block_bytes": "64KiB"}, {"workers": 2}], ids=["here", "split", "joined"]
+    ("dask", "kmeans"),
+    [
+        (None, {"n_init": 10}),
+        ({"workers": 2, "block_bytes": "64KiB"}, {"n_init": 10}),
+        ({"workers": 2}, {"n_init": 10}),
+        (None, {"n_init": 2, "n_clusters": [2, 3, 5]}),
+        ({"workers": 2}, {"n_init": 2, "n_clusters": [2, 3, 5]}),
+    ],
+    ids=["here", "split", "joined", "sweep", "joined sweep"],
 )
-def test_each_column_chunk_is_read_once(dask: dict[str, Any] | None, moto: S3Server, tmp_path: Path) -> None:
-    """With ten restarts every byte of a used column chunk is asked for once, of any other not at all."""
+def test_each_column_chunk_is_read_once(
+    dask: dict[str, Any] | None, kmeans: dict[str, Any], moto: S3Server, tmp_path: Path
+) -> None:
+    """With many restarts or numbers of clusters every byte of a used column chunk is asked for once, no other."""
     output, paths, bucket = s3_output(moto), write_wide(tmp_path), new_bucket(moto)
     used = {"columns": FEATURES, "ids": IDS, "weight": "w", "filter": "year >= 2013"}
     job = write_job(
@@ -48,7 +58,7 @@ def test_each_column_chunk_is_read_once(dask: dict[str, Any] | None, moto: S3Ser
         upload(moto, bucket, paths),
         output.uri,
         source=used,
-        kmeans={"n_init": 10, "max_iter": 5},
+        kmeans={"max_iter": 5, **kmeans},
         **({"dask": dask} if dask else {}),
     )
     with gate_before(moto) as gate:

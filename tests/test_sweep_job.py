@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flows import report
 from kmeans_dask.errors import ConfigError, DataError
-from pipeline import Run, open_run, run_job
+from pipeline import Run, load_job, open_run, run_job
 from pipeline.predict import predict
-from tests.engine_jobs import job, result_files, write_files
+from tests.engine_jobs import job, noise, result_files, write_files
 from tests.jobs import command, write_job
 from tests.prefect_server import PrefectServer
 
@@ -82,6 +83,40 @@ def test_two_workers_write_the_same_bytes(swept: Run, tmp_path: Path) -> None:
 
 def source_in_place(folder: Path) -> dict[str, Any]:
     return {"path": str(folder / "data/*.parquet"), "ids": ["id", "name"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "k", "most"), [("sipu_s1", 15, 20), ("sipu_r15", 15, 20), ("ruspini", 4, 10), ("xclara", 3, 10)]
+)
+def test_a_job_finds_the_clusters_of_known_sets(
+    shared_data: Path, tmp_path: Path, name: str, k: int, most: int
+) -> None:
+    """A job file with a range of k commits the number that the sets' authors give, and its reason says an elbow."""
+    data = shared_data / f"{name}.parquet"
+    features = [column for column in pq.read_schema(data).names if column != "label"]
+    file = tmp_path / "job.toml"
+    file.write_text(
+        f"source = {{ path = '{data}', columns = {features} }}\noutput.path = 'out'\n"
+        f"[kmeans]\nn_clusters = {{ min = 2, max = {most} }}\nn_init = 5\n"
+    )
+    run = run_job(load_job(file))
+    result = run.manifest["result"]
+    assert (run.model.n_clusters, result["n_clusters"], result["sweep"]["elbow"]) == (k, k, k)
+    assert result["sweep"]["why"].startswith(
+        f"k = {k}: a clear elbow; the silhouette, Davies-Bouldin and Calinski-Harabasz agree."
+        if most == 20
+        else f"k = {k}: a clear elbow; the silhouette, Davies-Bouldin, Calinski-Harabasz and the gap statistic agree."
+    )
+
+
+def test_a_job_on_noise_says_that_there_is_no_elbow(tmp_path: Path) -> None:
+    """The manifest, what the command prints and the picture all say it of evenly spread rows."""
+    run = run_job(job(tmp_path, write_files(tmp_path / "data", noise(1500, 2)), n_clusters=list(range(2, 9))))
+    told = run.manifest["result"]["sweep"]
+    assert told["elbow"] is None
+    assert told["why"].startswith("No clear elbow: ")
+    assert told["why"] in report.table_of(report.result_of(run))
+    assert b"no clear elbow</text>" in (Path(run.uri) / "elbow.svg").read_bytes()
 
 
 def test_a_column_of_known_groups(swept: Run) -> None:
