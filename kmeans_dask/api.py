@@ -325,12 +325,12 @@ def warn_of_empty(
     """Warn when clusters stayed empty: a run to the end leaves some only for want of distinct rows, or frozen ones."""
     found = sum(size > 0 or j in frozen for j, size in enumerate(fit.sizes))
     if found < len(fit.sizes):
-        why = (
-            "the data hold fewer distinct rows than clusters."
-            if fit.stop == "converged"
-            else f"the run ended ({fit.stop}) before they were refilled, or the data hold fewer distinct rows."
+        ended = (
+            "" if fit.stop == "converged" else f", or the run ended ({fit.stop}) before they were refilled"
         )
+        # In scikit-learn's words, so that filters of warnings go on working.
         warnings.warn(
-            f"{found} distinct clusters found, fewer than n_clusters={len(fit.sizes)}: {why}",
+            f"Number of distinct clusters ({found}) found smaller than n_clusters ({len(fit.sizes)}). "
+            f"Possibly due to duplicate points in X{ended}.",
             category, stacklevel=stacklevel,
         )  # fmt: skip

@@ -52,7 +52,7 @@ def start_of(
         init = np.stack([given(start, n_clusters, n_features) for start in starts])
     elif n_init not in ("auto", 1):
         warnings.warn(
-            f"Explicit initial centroids passed: performing only one init instead of n_init={n_init}.",
+            f"Explicit initial center position passed: performing only one init instead of n_init={n_init}.",
             RuntimeWarning, stacklevel=5,
         )  # fmt: skip
     if not isinstance(init, Model):

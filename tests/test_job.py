@@ -112,7 +112,7 @@ def test_the_time_limit_ends_a_job_with_a_result(source: str, tmp_path: Path) ->
 def test_fewer_distinct_rows_than_clusters_is_a_warning(tmp_path: Path) -> None:
     """The job ends with a result and a warning that names both numbers."""
     source = write_files(tmp_path / "data", pa.table({"id": range(60), "x": [1.0, 2.0, 5.0] * 20}))
-    with pytest.warns(UserWarning, match=r"3 distinct clusters found, fewer than n_clusters=5"):
+    with pytest.warns(UserWarning, match=r"clusters \(3\) found smaller than n_clusters \(5\)"):
         run = run_job(job(tmp_path, source))
     assert run.model.inertia == 0
     assert sorted(run.model.sizes.tolist()) == [0, 0, 20, 20, 20]

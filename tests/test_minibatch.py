@@ -204,7 +204,7 @@ def test_few_rows_with_weight() -> None:
 def test_fewer_distinct_rows_than_clusters_warn() -> None:
     """As KMeans does, with both numbers."""
     with pytest.warns(
-        ConvergenceWarning, match="3 distinct clusters found, fewer than n_clusters=4"
+        ConvergenceWarning, match=r"clusters \(3\) found smaller than n_clusters \(4\)"
     ) as caught:
         MiniBatchKMeans(4, random_state=0).fit([[0.0, 0], [0, 1], [1, 0], [1, 0]])
     assert caught[0].filename == __file__
