@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, passes, randoms, sums
-from kmeans_dask.blocks import Block, Floats, Labels, Summary, without_rows
+from kmeans_dask import draw_kernels, kernels, passes, randoms, sums
+from kmeans_dask.blocks import Block, Floats, Labels, Offsets, Summary, without_rows
 from kmeans_dask.sums import Limbs
 
 
@@ -91,27 +91,55 @@ class Buckets(NamedTuple):
 
 
 def nearest(block: Block, run: str, known: Known) -> tuple[Floats, Labels]:
-    """Return each packed row's squared distance to its nearest choice and that choice's index; 1 and -1 with none."""
+    """Return each packed row's squared distance to its nearest choice and that choice's index; 1 and -1 with none.
+
+    Both are valid until the next choices of this run are asked for.
+    """
+    if not len(known.centroids):
+        return np.ones(block.n_rows), np.full(block.n_rows, -1, np.int32)
     name = passes.digest(known.centroids)
-    state = block.cache.get(run)
-    if state is not None and state[0] == name:
-        return state[1], state[2]
-    if state is not None and state[0] == passes.digest(known.centroids[: known.n_old]):
-        sq_distances, labels, new = state[1].copy(), state[2].copy(), known.centroids[known.n_old :]
-    else:
-        sq_distances, labels = np.full(block.n_rows, np.inf), np.full(block.n_rows, -1, np.int32)
-        new = known.centroids
-    if known.n_old == 0:
-        sq_distances[:] = np.inf
-    if len(new):
-        offset = len(known.centroids) - len(new)
-        new_labels = passes.labels_of(block, new, passes.scan_of(new, block.tiles.dtype))
-        new_distances = passes.sq_distances_of(block, new, new_labels)
-        kernels.keep_closer(offset, new_labels, new_distances, labels, sq_distances)
-    else:
-        sq_distances[:] = 1.0
-    block.cache[run] = (name, sq_distances, labels)
-    return sq_distances, labels
+    state = block.cache.pop(run, None)  # put back when whole, so a failed call leaves nothing half-changed
+    if state is None or state.name not in (name, passes.digest(known.centroids[: known.n_old])):
+        state = _State.none(block)
+    if state.name != name:
+        new = known.centroids[state.n_known :]
+        draw_kernels.take_closer(
+            block.tiles, block.n_rows, passes.balls_of(block), passes.scan_of(new, block.tiles.dtype), new,
+            state.n_known, (state.labels, state.sq_distances, state.farthest),
+        )  # fmt: skip
+        state.name, state.n_known = name, len(known.centroids)
+    block.cache[run] = state
+    return state.sq_distances, state.labels
+
+
+@dataclass(slots=True)
+class _State:
+    """What a block remembers of a run: the choices' name and number, and each row's nearest of them."""
+
+    name: str
+    n_known: int
+    labels: Labels
+    sq_distances: Floats
+    farthest: Floats  # of each tile
+
+    @classmethod
+    def none(cls, block: Block) -> "_State":
+        return cls(
+            "",
+            0,
+            np.full(block.n_rows, -1, np.int32),
+            np.full(block.n_rows, np.inf),
+            np.full(len(block.tiles), np.inf),
+        )
+
+
+def total(blocks: Sequence[Block], run: str, known: Known) -> int:
+    """Return the cost of all rows, in units of 2**(known.cost_exponent - 95)."""
+    factor = sums.scale(known.cost_exponent)
+    return sum(
+        sums.joined(*kernels.total_of(nearest(block, run, known)[0], block.weights, factor))
+        for block in blocks
+    )
 
 
 def costs(
@@ -120,33 +148,27 @@ def costs(
     """Return the costs of rows by row id >> shift; within: only of the rows of one such range of a larger shift."""
     found = Buckets(np.empty(0, np.int64), np.empty((3, 0), np.int64))
     for block in blocks:
-        if block.n_rows:
+        start, stop = block.first_row, block.first_row + block.n_source_rows
+        if within is not None:
+            start, stop = max(start, within[0] << within[1]), min(stop, (within[0] + 1) << within[1])
+        if start < stop:
             sq_distances, _ = nearest(block, run, known)
-            row_ids, weights = block.row_ids(), block.weights
-            if within is not None:
-                chosen = np.flatnonzero(row_ids >> within[1] == within[0])
-                row_ids, sq_distances = row_ids[chosen], sq_distances[chosen]
-                weights = weights[chosen] if weights.size else weights
-            ids, where = _numbered(row_ids >> shift)
-            limbs = np.zeros((3, len(ids)), np.int64)
-            kernels.add_costs(sq_distances, weights, sums.scale(known.cost_exponent), where, limbs)
+            limbs = np.zeros((4, (stop - 1 >> shift) - (start >> shift) + 1), np.int64)
+            factor = sums.scale(known.cost_exponent)
+            draw_kernels.add_costs(
+                sq_distances, block.weights, factor, _where(block), (start, stop, shift), limbs
+            )
             limbs[1] += limbs[2] >> 32
             limbs[0] += limbs[1] >> 32
-            limbs[1:] &= 0xFFFFFFFF
-            found = found.joined(Buckets(ids, limbs))
+            limbs[1:3] &= 0xFFFFFFFF
+            held = np.flatnonzero(limbs[3])
+            found = found.joined(Buckets(held + (start >> shift), limbs[:3, held]))
     return found
 
 
-def _numbered(keys: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the distinct keys, ascending, and the place of each key among them."""
-    if not len(keys):
-        return keys, keys
-    lowest = int(keys.min())
-    if int(keys.max()) - lowest > 4 * len(keys) + 1024:
-        distinct, where = np.unique(keys, return_inverse=True)
-        return distinct, where
-    held = np.bincount(keys - lowest) > 0
-    return np.flatnonzero(held) + lowest, (np.cumsum(held) - 1)[keys - lowest]
+def _where(block: Block) -> tuple[Offsets, int]:
+    """Return what tells the kernels of draws the row ids."""
+    return np.empty(0, np.uint32) if block.kept is None else block.kept, block.first_row
 
 
 def row_of(blocks: Sequence[Block], row_id: int) -> Rows:
@@ -174,22 +196,29 @@ def sample(blocks: Sequence[Block], run: str, known: Known, key: int, n: float, 
     rows = Rows.none(blocks[0].n_features)
     for block in blocks:
         sq_distances, _ = nearest(block, run, known)
-        row_ids = block.row_ids()
-        chances = sq_distances * block.weights if block.weights.size else sq_distances
-        drawn = np.flatnonzero(randoms.uniforms(key, row_ids) * cost < n * chances)
-        rows = rows.joined(Rows(row_ids[drawn], block.rows(drawn)))
+        drawn = np.empty(block.n_rows, np.int64)
+        where = _where(block)
+        found = drawn[
+            : draw_kernels.draw_rows(sq_distances, block.weights, where, np.uint64(key), n, cost, drawn)
+        ]
+        row_ids = found if block.kept is None else block.kept[found].astype(np.int64)
+        rows = rows.joined(Rows(row_ids + block.first_row, block.rows(found)))
     return rows
 
 
 def weights_of(blocks: Sequence[Block], run: str, known: Known) -> Limbs:
     """Return the weight of the rows nearest to each choice, (3, m) limbs."""
-    high, low = np.zeros((2, len(known.centroids)), np.int64)
-    ones = np.ones(max(block.n_rows for block in blocks))
+    counts, high, low = np.zeros((3, len(known.centroids)), np.int64)
+    factor = sums.scale(known.weight_exponent)
     for block in blocks:
         _, labels = nearest(block, run, known)
-        weights = block.weights if block.weights.size else ones[: block.n_rows]
-        kernels.add_values(weights, labels, sums.scale(known.weight_exponent), high, low)
-    return sums.normalised(high, low)
+        if block.weights.size:
+            kernels.add_values(block.weights, labels, factor, high, low)
+        else:
+            kernels.count_rows(labels, counts)
+    one_high, one_low = np.zeros((2, 1), np.int64)
+    kernels.add_values(np.ones(1), np.zeros(1, np.int32), factor, one_high, one_low)
+    return sums.normalised(high + counts * one_high, low + counts * one_low)
 
 
 def smallest(blocks: Sequence[Block], key: int, m: int) -> Rows:

@@ -203,20 +203,6 @@ def total_of(values, weights, factor):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def add_costs(values, weights, factor, where, limbs):  # type: ignore[no-untyped-def]
-    """Add each weight * value (n,) to the accumulators of its range, limbs (3, m) int64; where (n,): its range."""
-    weighted = weights.shape[0] > 0
-    for i in range(values.shape[0]):
-        y = (weights[i] * values[i] if weighted else values[i]) * factor
-        h = np.int64(y)
-        y = (y - np.float64(h)) * 4294967296.0
-        m = np.int64(y)
-        limbs[0, where[i]] += h
-        limbs[1, where[i]] += m
-        limbs[2, where[i]] += np.int64((y - np.float64(m)) * 4294967296.0)
-
-
-@compiled()
 def count_rows(labels, counts):  # type: ignore[no-untyped-def]
     """Add the number of rows of each label to counts (k,) int64."""
     for i in range(labels.shape[0]):
@@ -230,15 +216,6 @@ def count_changed(before, after):  # type: ignore[no-untyped-def]
     for i in range(after.shape[0]):
         changed += before[i] != after[i]
     return changed
-
-
-@compiled()
-def keep_closer(offset, new_labels, new_sq_distances, labels, sq_distances):  # type: ignore[no-untyped-def]
-    """Take the new label (plus offset) and squared distance wherever it is strictly closer."""
-    for i in range(labels.shape[0]):
-        if new_sq_distances[i] < sq_distances[i]:
-            sq_distances[i] = new_sq_distances[i]
-            labels[i] = new_labels[i] + offset
 
 
 @compiled()

@@ -71,7 +71,7 @@ class _Chosen:
 
     def cost(self) -> int:
         """Return the exact cost of all rows, in units of 2**(known.cost_exponent - 95)."""
-        return sum(self._costs(_SHIFTS[0]).totals())
+        return self.blocks.map_reduce(draws.total, self.run, self.known, combine=int.__add__)
 
     def draw(self, seed: int, purpose: str) -> Floats | None:
         """Return one row, (1, d), drawn in proportion to its cost; None when every row costs nothing."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_dask import draws, randoms, seeding, sums
+from kmeans_dask import draw_kernels, draws, randoms, seeding, sums
 from kmeans_dask.blocks import Blocks
 from kmeans_dask.draws import Known
 from tests import naive
@@ -167,6 +167,53 @@ def test_a_chosen_row_costs_exactly_nothing(case: Case) -> None:
     expected = [naive.sq_distance(x, chosen[j]) for x, j in zip(naive.rows_of(case.X), labels, strict=True)]
     assert found == [[expected, labels]] * 2
     assert all(found[0][0][i] == 0 for i in range(0, len(case.X), max(1, len(case.X) // 4)))
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(("grid", "blobs", "far")), st.integers(1, 6), st.sampled_from(("float32", "float64")),
+    st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(0, 2**32),
+)  # fmt: skip
+def test_choices_that_are_passed_over_were_not_closer(
+    kind: str, d: int, dtype: str, steps: list[int], seed: int
+) -> None:
+    """Rows ordered by nearness have the first of their nearest choices, and exactly its distance, in any steps."""
+    rng = np.random.default_rng(seed)
+    n = 5000  # enough that they are ordered
+    X = rng.integers(0, 6, size=(n, d)).astype(np.float64)
+    if kind != "grid":
+        X = 20 * rng.normal(size=(8, d))[rng.integers(0, 8, n)] + rng.normal(size=(n, d))
+    X = (X + (2.0**16 if kind == "far" else 0.0)).astype(dtype)
+    chosen = X[rng.integers(0, n, sum(steps))].astype(np.float64)
+    with blocked(X, (0, n)) as blocks:
+        known = Known.nothing(blocks.summary)
+        for stop in np.cumsum(steps):
+            known = known.extended(chosen[len(known.centroids) : stop])
+            found = [draws.nearest(block, "run", known) for block in blocks.blocks]
+        row_ids = np.concatenate([block.row_ids() for block in blocks.blocks])
+    sq_distances, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    assert (np.diff(row_ids) < 0).any()
+    expected = np.zeros((n, len(chosen)))
+    for f in range(d):  # features in their order
+        expected += (X[row_ids, f].astype(np.float64)[:, None] - chosen[:, f]) ** 2
+    assert np.array_equal(labels, expected.argmin(axis=1))
+    assert np.array_equal(sq_distances, expected.min(axis=1))
+
+
+def test_rows_are_drawn_by_their_uniform_numbers() -> None:
+    """The compiled hash is that of `randoms`, whatever the order of rows and their first id."""
+    rng = np.random.default_rng(5)
+    key = randoms.derived(3, "parallel", 1)
+    sq_distances, weights = rng.random(4000), rng.integers(0, 3, 4000).astype(np.float64)
+    for kept in (np.empty(0, np.uint32), rng.permutation(4000).astype(np.uint32)):
+        ids = 2**40 + (kept.astype(np.int64) if kept.size else np.arange(4000))
+        for some in (np.empty(0), weights):
+            drawn = np.empty(4000, np.int64)
+            n = draw_kernels.draw_rows(sq_distances, some, (kept, 2**40), np.uint64(key), 30.0, 40.0, drawn)
+            chances = sq_distances * some if some.size else sq_distances
+            expected = np.flatnonzero(randoms.uniforms(key, ids) * 40.0 < 30.0 * chances)
+            assert drawn[:n].tolist() == expected.tolist()
+            assert 100 < n < 3900
 
 
 def test_costs_are_exact_and_draws_follow_them() -> None:

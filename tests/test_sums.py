@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmeans_dask import kernels, sums
+from kmeans_dask import draw_kernels, kernels, sums
 from kmeans_dask.blocks import NO_WEIGHTS
 from kmeans_dask.errors import DataError
 from tests.blockings import addend
@@ -136,12 +136,19 @@ def test_a_total_has_three_limbs_and_so_has_each_range(values: list[float], data
     array, factor = np.array(values), sums.scale(e)
     whole = sums.joined(*kernels.total_of(array, NO_WEIGHTS, factor))
     assert whole == sum(addends)
-    where = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(values), max_size=len(values))))
-    limbs = np.zeros((3, 4), np.int64)
-    kernels.add_costs(array, NO_WEIGHTS, factor, where, limbs)
-    for found in range(4):
-        mine = [a for a, at in zip(addends, where.tolist(), strict=True) if at == found]
-        assert sums.joined(*limbs[:, found].tolist()) == sum(mine)
+    where = np.array(
+        data.draw(st.lists(st.integers(0, 6), min_size=len(values), max_size=len(values))), np.uint32
+    )
+    limbs = np.zeros((4, 3), np.int64)
+    # Of the ids 16 to 22 the first two count nowhere, the others by twos.
+    draw_kernels.add_costs(array, NO_WEIGHTS, factor, (where, 16), (18, 23, 1), limbs)
+    for found in range(3):
+        mine = [
+            a
+            for a, at in zip(addends, where.tolist(), strict=True)
+            if 16 + at in (18 + 2 * found, 19 + 2 * found)
+        ]
+        assert (sums.joined(*limbs[:3, found].tolist()), limbs[3, found]) == (sum(mine), len(mine))
     assert sums.value(whole, e, sums.SQUARE_BITS) == float(whole * unit)
 
 
@@ -151,6 +158,6 @@ def test_weighted_totals_add_the_rounded_product() -> None:
     expected = sum(Fraction(float(w * v)) for w, v in zip(weights, values, strict=True))
     found = sums.joined(*kernels.total_of(values, weights, sums.scale(3)))
     assert found * Fraction(2) ** (3 - sums.SQUARE_BITS) == expected
-    limbs = np.zeros((3, 1), np.int64)
-    kernels.add_costs(values, weights, sums.scale(3), np.zeros(3, np.int64), limbs)
-    assert sums.joined(*limbs[:, 0].tolist()) == found
+    limbs, in_order = np.zeros((4, 1), np.int64), np.empty(0, np.uint32)
+    draw_kernels.add_costs(values, weights, sums.scale(3), (in_order, 0), (0, 3, 2), limbs)
+    assert sums.joined(*limbs[:3, 0].tolist()) == found
