@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kmeans_dask.arrow import arrow_of, numpy_of
 from kmeans_dask.blocks import Floats
 from kmeans_dask.errors import ModelError
 from kmeans_dask.lloyd import Fit
@@ -95,8 +96,8 @@ def to_bytes(model: Model) -> dict[str, bytes]:
         "history": [asdict(iteration) for iteration in model.history],
     }  # fmt: skip
     text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    columns = {"cluster": pa.array(model.cluster_ids), "size": pa.array(model.sizes)}
-    features = [pa.array(np.ascontiguousarray(column)) for column in model.centroids.T]
+    columns = {"cluster": arrow_of(model.cluster_ids), "size": arrow_of(model.sizes)}
+    features = [arrow_of(column) for column in model.centroids.T]
     table = pa.table([*columns.values(), *features], names=[*columns, *model.feature_names])
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
@@ -120,10 +121,10 @@ def from_bytes(json_bytes: bytes, parquet_bytes: bytes, where: str = "the model"
     try:
         table = pq.read_table(io.BytesIO(parquet_bytes), page_checksum_verification=True)
         preparation = _preparation(document["preparation"])
-        centroids = np.column_stack([table[name].to_numpy() for name in preparation.feature_names])
+        centroids = np.column_stack([numpy_of(table[name]) for name in preparation.feature_names])
         history = tuple(Iteration(**iteration) for iteration in document["history"])
         model = Model(
-            np.ascontiguousarray(centroids), table["cluster"].to_numpy(), table["size"].to_numpy(),
+            np.ascontiguousarray(centroids), numpy_of(table["cluster"]), numpy_of(table["size"]),
             document["inertia"], document["distortion"], document["n_iter"], document["stop"], document["restart"],
             document["seed"], document["init"], history, preparation,
         )  # fmt: skip

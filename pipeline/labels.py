@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from kmeans_dask.arrow import arrow_of
 from kmeans_dask.blocks import Block, Blocks, Floats, Labels
 from kmeans_dask.passes import labels_of, scan_of, sq_distances_of
 from pipeline.sink import PartRecord, write_part
@@ -97,8 +97,8 @@ def write_run(run: PartRun, pieces: Sequence[Piece], naming: Naming) -> PartReco
     if not len(row_ids):
         return None
     missing = np.concatenate([piece.missing for piece in pieces])
-    clusters = pa.array(np.concatenate([piece.clusters for piece in pieces]), mask=missing)
-    distances = pa.array(np.concatenate([piece.distances for piece in pieces]), mask=missing)
+    clusters = arrow_of(np.concatenate([piece.clusters for piece in pieces]), missing)
+    distances = arrow_of(np.concatenate([piece.distances for piece in pieces]), missing)
     listed = None if len(row_ids) == run.n_rows else row_ids - run.first_row
     ids = read_ids(run.plan, run.part, listed)
     first_row = run.first_row - run.plan.file(run.part.file).first_row

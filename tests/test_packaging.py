@@ -10,10 +10,13 @@ import venv
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import pipeline
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("kmeans_dask", "pipeline", "flows")
@@ -85,6 +88,22 @@ def test_a_job_in_this_process_does_not_load_dask() -> None:
     loaded = imported_by("import pipeline.job, flows.report")
     assert {"numba", "pyarrow"} <= loaded
     assert loaded.isdisjoint({"distributed", "dask", "prefect"})
+
+
+def test_a_whole_job_does_not_load_pandas(tmp_path: Path) -> None:
+    """Pyarrow's conversions bring pandas where it is installed; from footers to manifest none of them is used."""
+    table = pa.table({"id": [1, 2, 3, 4, 5], "x": [0.0, 0.5, None, 9.0, 9.5], "n": [1, 2, 3, None, 5]})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=3)
+    (tmp_path / "job.toml").write_text(
+        '[source]\npath = "rows.parquet"\nids = ["id"]\nnulls = "drop"\n'
+        '[kmeans]\nn_clusters = 2\n[output]\npath = "out"\n'
+    )
+    loaded = imported_by(
+        f"import pipeline; pipeline.run_job(pipeline.load_job({str(tmp_path / 'job.toml')!r}))"
+    )
+    assert "pyarrow" in loaded
+    assert loaded.isdisjoint(HEAVY)
+    assert pipeline.open_run(str(tmp_path / "out")).model.n_clusters == 2
 
 
 def test_estimators_are_imported_on_first_use() -> None:

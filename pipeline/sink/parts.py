@@ -1,11 +1,13 @@
 """A part's ids, clusters and distances -> one file; runs where the rows are."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kmeans_dask.arrow import arrow_of
 from pipeline.sink.probe import after_probe
 from pipeline.sink.records import PartRecord
 from pipeline.sink.run_ids import run_prefix
@@ -36,8 +38,8 @@ def write_part(
     table = pa.table(
         {
             **dict(zip(ids.column_names, ids.columns, strict=True)),
-            "cluster": pa.array(clusters, pa.int32()),
-            "distance": pa.array(distances, pa.float32()),
+            "cluster": _column(clusters, pa.int32()),
+            "distance": _column(distances, pa.float32()),
         }
     )
     data = parquet_bytes(table, floats=("distance",))
@@ -46,3 +48,7 @@ def write_part(
     return PartRecord(
         path, source_file, first_row, table.num_rows, len(data), hashlib.sha256(data).hexdigest()
     )
+
+
+def _column(values: "NDArray[Any] | pa.Array", type_: pa.DataType) -> pa.Array:
+    return (values if isinstance(values, pa.Array) else arrow_of(values)).cast(type_)

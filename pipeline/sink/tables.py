@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kmeans_dask.arrow import arrow_of
 from kmeans_dask.choice import Score
 from pipeline.sink.records import CentroidTable, RestartRow
 
@@ -83,20 +85,20 @@ def read_parquet(data: bytes) -> pa.Table:
 def centroids_bytes(table: CentroidTable) -> bytes:
     """Encode centroids.parquet: cluster, size, then one column per feature."""
     columns = {
-        "cluster": pa.array(table.cluster_ids, pa.int32()),
-        "size": pa.array(table.sizes, pa.int64()),
-        **{
-            name: pa.array(table.centroids[:, feature], pa.float64())
-            for feature, name in enumerate(table.feature_names)
-        },
+        "cluster": arrow_of(np.asarray(table.cluster_ids, np.int32)),
+        "size": arrow_of(np.asarray(table.sizes, np.int64)),
+        **{name: arrow_of(table.centroids[:, feature]) for feature, name in enumerate(table.feature_names)},
     }
     return parquet_bytes(pa.table(columns), floats=table.feature_names)
 
 
 def restarts_bytes(rows: Sequence[RestartRow]) -> bytes:
     """Encode restarts.parquet: one row per iteration of every restart."""
-    columns = {field.name: [getattr(row, field.name) for row in rows] for field in _RESTARTS}
-    table = pa.table(columns, schema=_RESTARTS)
+    columns = [
+        arrow_of(np.array([getattr(row, field.name) for row in rows], field.type.to_pandas_dtype()))
+        for field in _RESTARTS
+    ]
+    table = pa.Table.from_arrays(columns, schema=_RESTARTS)
     return parquet_bytes(table, floats=("inertia", "distortion", "seconds"))
 
 

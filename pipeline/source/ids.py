@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from kmeans_dask.arrow import arrow_of
 from pipeline.source.chunks import read_chunks
 from pipeline.source.columns import plain
 from pipeline.source.plan import Part, Plan, RowGroup
@@ -46,7 +47,7 @@ def _read(plan: Plan, part: Part, columns: list[str], offsets: Offsets) -> pa.Ta
     present = _offsets(groups, part.first_row)
     if len(present) == len(offsets):
         return table
-    return table.take(pa.array(np.searchsorted(present, offsets)))
+    return table.take(arrow_of(np.searchsorted(present, offsets)))
 
 
 def _offsets(groups: Sequence[RowGroup], first_row: int) -> Offsets:

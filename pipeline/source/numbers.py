@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kmeans_dask.arrow import numpy_of
 from kmeans_dask.errors import DataError
 from pipeline.source.columns import plain
 
@@ -99,8 +100,8 @@ def counted(n: int, noun: str) -> str:
 
 
 def _numpy(values: pa.ChunkedArray) -> FloatArray:
-    floats: FloatArray = values.to_numpy(zero_copy_only=False)
-    return floats if floats.flags.c_contiguous else floats.copy()
+    floats: FloatArray = numpy_of(values)
+    return floats
 
 
 def _check_floats(values: FloatArray, dtype: str, place: Place) -> None:

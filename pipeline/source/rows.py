@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from kmeans_dask.arrow import arrow_of
 from kmeans_dask.errors import DataError
 from pipeline.source.chunks import read_chunks
 from pipeline.source.numbers import FloatArray, Place, as_floats, as_weights, check_no_nulls
@@ -75,7 +76,7 @@ def _read_piece(plan: Plan, groups: list[RowGroup], first_row: int) -> _Piece:
         kept = _kept(plan, table, file.partition)
     except pa.ArrowException as error:  # two columns whose values no common type holds
         raise DataError(f"{file.uri}: source.filter cannot be evaluated ({error}).") from None
-    chosen = None if kept is None else pa.array(kept)
+    chosen = None if kept is None else arrow_of(kept)
     rows = f", rows {groups[0].first_row - file.first_row} to {groups[-1].end_row - file.first_row - 1}"
 
     def column(name: str) -> tuple[pa.ChunkedArray, Place]:
