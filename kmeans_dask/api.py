@@ -26,6 +26,7 @@ from kmeans_dask.seeding import METHODS
 METRICS = ("euclidean", "cosine")
 _TILES_PER_BLOCK = 512
 _BLOCK_BYTES = 64 * 2**20
+_HEAVIEST = 2.0**200  # so that weight * squared distance neither overflows nor vanishes
 Array = npt.NDArray[Any]
 
 
@@ -117,7 +118,7 @@ def blocks_of(
     n_threads: int | None = None,
 ) -> tuple[LocalBlocks, Preparation]:
     """Return an array's rows as blocks of this process, and how they were prepared; names: of its features."""
-    if dtype not in (None, "float32", "float64"):
+    if not (dtype is None or (isinstance(dtype, str) and dtype in LARGEST)):
         raise ConfigError(f"dtype must be 'float32' or 'float64'; found {dtype!r}.")
     columns = columns_of(data, None)
     stored = dtype or ("float32" if columns[0].dtype == np.float32 else "float64")
@@ -206,17 +207,24 @@ def columns_of(data: npt.ArrayLike, n_features: int | None = None) -> Array:
     return X.T
 
 
-def weights_of(weights: npt.ArrayLike | None, n_samples: int) -> Floats | None:
-    """Return finite weights >= 0 as (n_samples,) float64."""
+def weights_of(weights: npt.ArrayLike | None, n_samples: int, name: str = "weights") -> Floats | None:
+    """Return finite weights >= 0 as (n_samples,) float64; errors call them by their name."""
     if weights is None:
         return None
-    found = _array(weights, "weights")
+    found = _array(weights, name)
     if found.shape != (n_samples,):
         raise DataError(
-            f"weights must have shape ({n_samples},); found {found.shape}. Give one weight per row."
+            f"{name} must have shape ({n_samples},); found {found.shape}. Give one weight per row."
         )
-    if not (np.isfinite(found).all() and (found >= 0).all()):
-        raise DataError(f"weights must be finite and >= 0; found {found.min()}. Mend or drop those rows.")
+    bad = found[~(np.isfinite(found) & (found >= 0))]
+    if bad.size:
+        raise DataError(f"{name} must be finite and >= 0; found {bad[0]}. Mend or drop those rows.")
+    heaviest = float(found.max(initial=0.0))
+    if heaviest and not 1 / _HEAVIEST <= heaviest <= _HEAVIEST:
+        raise DataError(
+            f"the largest of {name} must lie between {1 / _HEAVIEST:.3g} and {_HEAVIEST:.3g}; found {heaviest:.6g}. "
+            "Multiply all by one power of two: no label changes."
+        )
     return found
 
 
@@ -227,25 +235,34 @@ def check_settings(
     if isinstance(n_init, str) and n_init != "auto":
         raise ConfigError(f"n_init must be 'auto' or an integer of at least 1; found {n_init!r}.")
     check_counts(n_clusters=n_clusters, n_init=1 if isinstance(n_init, str) else n_init, max_iter=max_iter)
-    if not (isinstance(tol, Real) and tol >= 0):
-        raise ConfigError(f"tol must be >= 0; found {tol}. Use 0 to stop only when no label changes.")
+    if not _is_at_least_0(tol):
+        raise ConfigError(f"tol must be >= 0; found {tol!r}. Use 0 to stop only when no label changes.")
     if isinstance(init, str) and init not in METHODS:
         raise ConfigError(f"init must be one of {', '.join(METHODS)}, or centroids; found {init!r}.")
-    if max_seconds is not None and not (isinstance(max_seconds, Real) and max_seconds >= 0):
+    if max_seconds is not None and not _is_at_least_0(max_seconds):
         raise ConfigError(f"max_seconds must be >= 0, or None for no limit; found {max_seconds!r}.")
+
+
+def check_name(name: str, value: object, known: Sequence[str]) -> None:
+    """Refuse what is none of the known names."""
+    if not isinstance(value, str) or value not in known:
+        raise ConfigError(f"{name} must be one of {', '.join(known)}; found {value!r}.")
+
+
+def _is_at_least_0(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value) >= 0
 
 
 def check_counts(**counts: object) -> None:
     """Refuse what is no integer of at least 1, by its name."""
     for name, value in counts.items():
-        if not isinstance(value, Integral) or value < 1:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ConfigError(f"{name} must be an integer of at least 1; found {value!r}.")
 
 
 def motion_of(metric: str, frozen: Sequence[int], init: object, n_clusters: int) -> Motion:
     """Return how centroids may move; refuse unknown metrics, and frozen centroids that no start gives."""
-    if metric not in METRICS:
-        raise ConfigError(f"metric must be one of {', '.join(METRICS)}; found {metric!r}.")
+    check_name("metric", metric, METRICS)
     found = np.asarray(frozen)
     if found.size == 0:
         return Motion(metric == "cosine")
@@ -306,7 +323,10 @@ def _check_features(model: Model, names: Sequence[str]) -> None:
 
 def _array(values: npt.ArrayLike, name: str, dtype: npt.DTypeLike | None = np.float64) -> Array:
     try:
-        return np.asarray(values, dtype=dtype)
+        found = np.asarray(values)
+        if dtype is not None and found.dtype.kind == "c":
+            raise TypeError(f"found dtype {found.dtype}")
+        return found if dtype is None else found.astype(dtype, copy=False)
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{name} must be an array of numbers ({error}). Give rows of equal length."

@@ -12,7 +12,6 @@ from kmeans_dask import api, inputs, splits
 from kmeans_dask.blocks import Blocks
 from kmeans_dask.clusters import Clusters
 from kmeans_dask.conventions import check_kinds, check_size, hook_of, seed_of
-from kmeans_dask.errors import ConfigError
 from kmeans_dask.lloyd import Progress
 from kmeans_dask.model import Model
 from kmeans_dask.packing import Preparation
@@ -105,13 +104,9 @@ class BisectingKMeans(Clusters):
 
     def _check(self) -> None:
         api.check_settings(self.n_clusters, None, self.n_init, self.max_iter, self.tol)
-        if not isinstance(self.init, str) or self.init not in METHODS:
-            raise ConfigError(f"init must be one of {', '.join(METHODS)}; found {self.init!r}.")
-        if self.bisecting_strategy not in splits.STRATEGIES:
-            raise ConfigError(
-                f"bisecting_strategy must be one of {', '.join(splits.STRATEGIES)}; found {self.bisecting_strategy!r}."
-            )
-        check_kinds(self.dtype, self.callback)
+        api.check_name("init", self.init, METHODS)
+        api.check_name("bisecting_strategy", self.bisecting_strategy, splits.STRATEGIES)
+        check_kinds(self.metric, self.dtype, self.verbose, self.callback)
 
     def _settings(self) -> Settings:
         motion = api.motion_of(self.metric, (), self.init, self.n_clusters)

@@ -46,12 +46,13 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
         return inputs.per_row(data, inputs.labels, self._current(), np.int32)
 
     def transform(self, X: Any) -> Any:
-        """Return the distance of each row to each centroid, (n_samples, n_clusters), in the dtype of X.
+        """Return the distance of each row to each centroid, (n_samples, n_clusters), float32 if both are.
 
         Under metric="cosine", of the row at unit length: sqrt(2 - 2 cosine).
         """
         check_is_fitted(self)
         data = self._data(X, reset=False)
+        data = data.astype(np.result_type(data, self.cluster_centers_), copy=False)
         return inputs.per_row(data, inputs.distances, self._current(), data.dtype, len(self.cluster_centers_))
 
     def score(self, X: Any, y: object = None, sample_weight: Any = None) -> float:

@@ -79,16 +79,17 @@ def given(centroids: Any, n_clusters: int, n_features: int) -> Floats:
 
 def seed_of(random_state: Any) -> int:
     """Return an integer as it is, or one drawn from a generator; None: from NumPy's global state."""
-    if isinstance(random_state, Integral) and not isinstance(random_state, bool):
-        return int(random_state)
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31))
-    try:
+    if random_state is None or isinstance(random_state, np.random.RandomState):
         return int(check_random_state(random_state).randint(2**31 - 1))
-    except ValueError as error:
+    whole = isinstance(random_state, Integral) and not isinstance(random_state, bool)
+    if not (whole and 0 <= random_state < 2**63):
         raise ConfigError(
-            f"random_state must be an int, a RandomState, a Generator or None; found {random_state!r}."
-        ) from error
+            "random_state must be an int from 0 to 2**63 - 1, a RandomState, a Generator or None; "
+            f"found {random_state!r}."
+        )
+    return int(random_state)
 
 
 def check_size(data: inputs.Data, n_clusters: int) -> None:
@@ -99,9 +100,12 @@ def check_size(data: inputs.Data, n_clusters: int) -> None:
         )
 
 
-def check_kinds(dtype: object, callback: object) -> None:
+def check_kinds(metric: object, dtype: object, verbose: object, callback: object) -> None:
     """Refuse values that are not of the kinds these parameters take."""
+    api.check_name("metric", metric, api.METRICS)
+    if not (dtype is None or (isinstance(dtype, str) and dtype in ("float32", "float64"))):
+        raise ConfigError(f"dtype must be 'float32', 'float64' or None; found {dtype!r}.")
+    if not isinstance(verbose, Integral) or verbose < 0:
+        raise ConfigError(f"verbose must be an integer of at least 0, or a bool; found {verbose!r}.")
     if callback is not None and not callable(callback):
         raise ConfigError(f"callback must be a function or None; found {callback!r}.")
-    if dtype not in (None, "float32", "float64"):
-        raise ConfigError(f"dtype must be 'float32', 'float64' or None; found {dtype!r}.")

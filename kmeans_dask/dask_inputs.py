@@ -21,6 +21,7 @@ from kmeans_dask.packing import HEAD_ROWS, Preparation, Wishes, provisional
 
 Array = npt.NDArray[Any]
 Chunk = list[Any]  # rows (n, d), and their weights (n,) or None
+_NAME = "sample_weight"
 _PLACE = 1 << 40  # more rows than a chunk holds: first rows of chunks whose sizes are not known yet
 
 
@@ -45,6 +46,8 @@ def mapped(X: Any, fn: Callable[..., Array], model: Model, dtype: np.dtype[Any],
 
 
 def _of_chunk(rows: Array, fn: Callable[..., Array], model: Model) -> Array:
+    if len(rows):
+        api.columns_of(rows)
     return fn(rows, model, 1)
 
 
@@ -59,7 +62,7 @@ def _chunks(X: Any, weights: Any) -> list[Any]:
         weights = weights.to_dask_array()
     sizes = X.chunks[0]
     if not isinstance(weights, da.Array):
-        weights = api.weights_of(weights, len(weights) if np.isnan(sum(sizes)) else sum(sizes))
+        weights = api.weights_of(weights, len(weights) if np.isnan(sum(sizes)) else sum(sizes), _NAME)
         if np.isnan(sum(sizes)):
             raise DataError(
                 "sample_weight of a Dask input with unknown chunk sizes must be a Dask array or series with the same "
@@ -98,7 +101,7 @@ def _checked(chunk: Chunk) -> tuple[Array, Array | None]:
     rows, weights = np.asarray(chunk[0]), chunk[1]
     if len(rows):
         api.columns_of(rows)
-    return rows, None if weights is None else api.weights_of(weights, len(rows))
+    return rows, None if weights is None else api.weights_of(weights, len(rows), _NAME)
 
 
 def head(chunks: Sequence[Chunk], wishes: Wishes) -> tuple[Preparation | None, int]:

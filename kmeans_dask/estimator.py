@@ -99,7 +99,7 @@ class KMeans(Stored):
             self.init if isinstance(self.init, str) else None,
             self.n_init, self.max_iter, self.tol, self.max_seconds,
         )  # fmt: skip
-        check_kinds(self.dtype, self.callback)
+        check_kinds(self.metric, self.dtype, self.verbose, self.callback)
 
     def _settings(self, data: inputs.Data, preparation: Preparation) -> Settings:
         seed = seed_of(self.random_state)

@@ -74,6 +74,7 @@ def blocks_of(
         named = names or tuple(f"x{f}" for f in range(data.shape[1]))
         wishes = preparation or Wishes(named, stored, metric=metric)
         return dask_inputs.blocks_of(data, weights, wishes)
+    weights = api.weights_of(weights, len(data), "sample_weight")
     if preparation is not None:
         return api.prepared_blocks_of(data, preparation, weights=weights), preparation
     return api.blocks_of(data, dtype=dtype, weights=weights, metric=metric, names=names)

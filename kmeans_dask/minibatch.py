@@ -157,7 +157,7 @@ class MiniBatchKMeans(Stored):
         api.check_settings(
             self.n_clusters, self.init if isinstance(self.init, str) else None, self.n_init, self.max_iter, self.tol
         )  # fmt: skip
-        check_kinds(self.dtype, self.callback)
+        check_kinds(self.metric, self.dtype, self.verbose, self.callback)
         api.check_counts(batch_size=self.batch_size)
         if self.max_no_improvement is not None:
             api.check_counts(max_no_improvement=self.max_no_improvement)

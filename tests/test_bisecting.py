@@ -169,7 +169,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"metric": "l1"}, r"metric must be one of euclidean, cosine; found 'l1'"),
     ({"dtype": "int8"}, r"dtype must be 'float32', 'float64' or None; found 'int8'"),
     ({"bisecting_strategy": "worst"}, r"bisecting_strategy must be one of .*; found 'worst'"),
-    ({"random_state": "x"}, r"random_state must be an int, .*; found 'x'"),
+    ({"random_state": "x"}, r"random_state must be an int .*; found 'x'"),
     ({"callback": 5}, r"callback must be a function or None; found 5"),
 ]
 

@@ -138,7 +138,7 @@ def test_bad_rows_and_weights(where: str) -> None:
     bad[3000:3003, 1] = np.nan
     with pytest.raises(ValueError, match="data must be finite; found 3 NaN or infinite values"):
         KMeans(3).fit(da.from_array(bad, chunks=(900, 4)))
-    with pytest.raises(ValueError, match=r"weights must be finite and >= 0; found -1"):
+    with pytest.raises(ValueError, match=r"sample_weight must be finite and >= 0; found -1"):
         KMeans(3).fit(rows, sample_weight=da.from_array(-np.ones(4000), chunks=900))
     with pytest.raises(ValueError, match=r"sample_weight must have shape \(4000,\); found \(3999,\)"):
         KMeans(3).fit(rows, sample_weight=da.ones(3999, chunks=900))

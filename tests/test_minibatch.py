@@ -244,7 +244,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tol": -1}, r"tol must be >= 0; found -1"),
     ({"metric": "l1"}, r"metric must be one of euclidean, cosine; found 'l1'"),
     ({"dtype": "int8"}, r"dtype must be 'float32', 'float64' or None; found 'int8'"),
-    ({"random_state": "x"}, r"random_state must be an int, .*; found 'x'"),
+    ({"random_state": "x"}, r"random_state must be an int .*; found 'x'"),
     ({"callback": 5}, r"callback must be a function or None; found 5"),
 ]
 
