@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
-from flows.scores import sweep_cells
+from flows.scores import score_lines, sweep_cells
 
 if TYPE_CHECKING:
     from kmeans_dask.lloyd import Fit
@@ -47,7 +47,9 @@ def publish_restarts(fits: "Sequence[Fit]") -> None:
 def publish_summary(run: "Run") -> None:
     """Leave what was found and where it lies."""
     result = run.manifest["result"]
-    rows = "\n".join(f"| {key} | {value} |" for key, value in result.items() if key not in ("sizes", "sweep"))
+    told = {key: value for key, value in result.items() if key not in ("sizes", "sweep", "scores")}
+    told |= score_lines(result["scores"]) if "scores" in result else {}
+    rows = "\n".join(f"| {key} | {value} |" for key, value in told.items())
     sizes = "\n".join(f"| {row} | {size} |" for row, size in enumerate(result["sizes"]))
     create_markdown_artifact(
         f"# Run {run.run_id}\n\nCommitted to `{run.uri}`\n\n"

@@ -26,6 +26,7 @@ from pipeline.config import (
     KMeansConfig,
     OutputConfig,
     PrepareConfig,
+    ScoresConfig,
     SourceConfig,
     job_from_sections,
 )
@@ -57,6 +58,7 @@ def kmeans_flow(
     prepare: PrepareConfig = PrepareConfig(),
     kmeans: KMeansConfig,
     dask: DaskConfig | None = None,
+    scores: ScoresConfig | None = None,
     output: OutputConfig,
     set: list[str] = [],  # noqa: A002, B006 - the name that users see; never changed
 ) -> str:
@@ -67,10 +69,13 @@ def kmeans_flow(
         prepare: what happens to the features first
         kmeans: the algorithm
         dask: a Dask cluster; default: in the flow's own process, on all its cores
+        scores: scores of the clusters; default: none are made
         output: where the results are committed
         set: changes to the sections, as on the command line, like kmeans.n_clusters=12
     """
-    sections = {"source": source, "prepare": prepare, "kmeans": kmeans, "dask": dask, "output": output}
+    sections = {
+        "source": source, "prepare": prepare, "kmeans": kmeans, "dask": dask, "scores": scores, "output": output,
+    }  # fmt: skip
     job = job_from_sections(sections, Path.cwd(), set, place="parameters")
     execution = _EXECUTION.get()
     if execution is None:
@@ -86,8 +91,9 @@ def run_in_flow(job: Job, execution: Execution) -> Run:
     token = _EXECUTION.set(execution)
     try:
         kmeans_flow(
-            source=job.source, prepare=job.prepare, kmeans=job.kmeans, dask=job.dask, output=job.output
-        )
+            source=job.source, prepare=job.prepare, kmeans=job.kmeans, dask=job.dask, scores=job.scores,
+            output=job.output,
+        )  # fmt: skip
     except (Exception, Abort) as error:
         if execution.error is not None:
             raise execution.error from None

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from flows.scores import sweep_cells
+from flows.scores import score_lines, sweep_cells
 
 if TYPE_CHECKING:
     from kmeans_dask.lloyd import Progress
@@ -135,7 +135,12 @@ def table_of(values: dict[str, Any]) -> str:
     if "sweep" in values:
         rest = {key: value for key, value in values.items() if key != "sweep"}
         return f"{sweep_text(values['sweep'], values['n_clusters'])}\n{table_of(rest)}"
-    named = [(_NAMES.get(key, key.replace("_", " ")), _text(value)) for key, value in values.items()]
+    named: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if key == "scores":
+            named += score_lines(value).items()
+        else:
+            named.append((_NAMES.get(key, key.replace("_", " ")), _text(value)))
     width = max(len(name) for name, _ in named)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in named)
 

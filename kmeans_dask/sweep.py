@@ -30,12 +30,13 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sweep:
-    """Scores by increasing n_clusters, every restart, the best of each n_clusters, and the choice among these."""
+    """Scores by increasing n_clusters, the choice, every restart, and of each n_clusters the best and its measures."""
 
     scores: tuple[Score, ...]
     choice: Choice
     fits: tuple[Fit, ...]
     best_fits: tuple[Fit, ...]
+    measured: tuple[Metrics, ...]
     sample_rows: int
 
     @property
@@ -80,22 +81,25 @@ def numbers_of(n_clusters: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(int(k) for k in given))
 
 
-def sample_rows_of(ks: Sequence[int]) -> int:
-    """Return how many rows silhouettes and gaps are made of, if there are so many."""
-    return max(SAMPLE_ROWS, _ROWS_PER_CLUSTER * ks[-1])
+def sample_rows_of(ks: Sequence[int], at_least: int = SAMPLE_ROWS) -> int:
+    """Return how many rows silhouettes and gaps of increasing ks are made of, if there are so many."""
+    return max(at_least, _ROWS_PER_CLUSTER * ks[-1])
 
 
-def swept(blocks: Blocks, settings: Settings, ks: Sequence[int], restarts: Restarts, step: Step) -> Sweep:
-    """Return the sweep over increasing ks; settings.init is a method, settings.n_clusters does not count."""
+def swept(
+    blocks: Blocks, settings: Settings, ks: Sequence[int], restarts: Restarts, step: Step,
+    n_rows: int | None = None,
+) -> Sweep:  # fmt: skip
+    """Return the sweep over increasing ks, its sample of n_rows; settings.init is a method, n_clusters is ignored."""
     fits = restarts(*fits_of(blocks, settings, ks))
     best_fits = tuple(best([fit for fit in fits if len(fit.sizes) == k]) for k in ks)
-    sample = step("sample", sampled, blocks, sample_rows_of(ks), settings.seed)
+    sample = step("sample", sampled, blocks, n_rows or sample_rows_of(ks), settings.seed)
     measured = step("scores", _measured, blocks, best_fits)
     widths = step("silhouettes", _silhouettes, sample, best_fits)
     gaps = _gaps(sample, settings, best_fits, step)
     rows = [_score(*found, gaps, i) for i, found in enumerate(zip(best_fits, measured, widths, strict=True))]
     scores, choice = chosen(rows, gaps)
-    return Sweep(scores, choice, tuple(fits), best_fits, len(sample.weights))
+    return Sweep(scores, choice, tuple(fits), best_fits, tuple(measured), len(sample.weights))
 
 
 def fits_of(

@@ -26,8 +26,8 @@ class PlanSummary:
     """What a job will do; memory is that of one worker, or of this process.
 
     None: not known before the job connects to its workers, or no worker has a limit.
-    distances_per_iteration: of all restarts together, at most: most rows need none. The last three, what choosing
-    among several n_clusters adds: passes over all rows, rows of the sample, clusterings of as many even ones.
+    distances_per_iteration: of all restarts together, at most: most rows need none. The last three, what scores and
+    choosing among several n_clusters add: passes over all rows, rows of the sample, clusterings of as many even ones.
     """
 
     files: int
@@ -81,14 +81,15 @@ def _n_init(job: Job) -> int:
 
 
 def _scoring(job: Job, plan: Plan) -> dict[str, int]:
-    """Return what choosing among several numbers of clusters adds."""
-    ks = job.kmeans.numbers
-    if len(ks) == 1:
+    """Return what scores add, and choosing among several numbers of clusters."""
+    keys, scores = job.kmeans, job.scores
+    if not keys.is_sweep and scores is None:
         return {}
+    n_rows = sample_rows_of(keys.numbers, *([scores.sample_rows] if scores else []))
     return {
-        "scoring_passes": 2 * len(ks),
-        "sample_rows": min(plan.n_rows, sample_rows_of(ks)),
-        "reference_runs": reference_runs(len(ks)),
+        "scoring_passes": 2 * len(keys.numbers),
+        "sample_rows": min(plan.n_rows, n_rows),
+        "reference_runs": reference_runs(len(keys.numbers)) if keys.is_sweep else 0,
     }
 
 

@@ -4,25 +4,25 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kmeans_dask.api import check_start, motion_of, start_centroids, warn_of_empty
 from kmeans_dask.blocks import Blocks
-from kmeans_dask.elbow_picture import elbow_svg
 from kmeans_dask.lloyd import Fit
 from kmeans_dask.model import Model, model_of, to_bytes
 from kmeans_dask.packing import Preparation, Wishes
 from kmeans_dask.restarts import Settings, best, fit_of, restarts_of
 from kmeans_dask.seeding import METHODS
-from kmeans_dask.sweep import Sweep, swept
+from kmeans_dask.sweep import Sweep, sample_rows_of, swept
 from pipeline.config import DaskConfig, Job, resolved
 from pipeline.estimate import PlanSummary, check_memory, check_rows, summary_of
 from pipeline.labels import Naming, write_labels
 from pipeline.load import load_here, load_on
 from pipeline.runner import PlainRunner, Runner
+from pipeline.scoring import check_groups, groups_of, score, with_scores, with_sweep
 from pipeline.sink import (
     CentroidTable,
     PartRecord,
@@ -35,7 +35,6 @@ from pipeline.sink import (
     new_run_id,
     open_run,
     probe,
-    sweep_bytes,
 )
 from pipeline.source import Plan, scan
 from pipeline.storage import Store, no_empty_directories, open_store
@@ -69,6 +68,7 @@ def _committed(job: Job, runner: Runner, run_id: str, store: Store) -> Run:
     conditional_put = runner.step("check-output", probe, store)
     plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
     check_rows(job, plan)
+    check_groups(job, plan)
     check_memory(job, plan, summary_of(job, plan))
     start = start_of(job, plan.features)
     logger.info("%d rows of %d features: %s", plan.n_rows, len(plan.features), ", ".join(plan.features))
@@ -77,16 +77,17 @@ def _committed(job: Job, runner: Runner, run_id: str, store: Store) -> Run:
         blocks, preparation = runner.step("load", load, cluster, job, plan, wishes)
         with closing(blocks):
             settings = settings_of(job, start, preparation)
-            found = found_in(blocks, settings, job.kmeans.numbers, runner)
+            found = found_in(blocks, settings, job, runner)
             warn_of_empty(found.winner, job.kmeans.frozen_centroids)
             model = model_of(found.winner, preparation, start if isinstance(start, str) else "model")
-            naming = Naming(store, run_id, model.centroids, model.cluster_ids)
-            parts = runner.step("write-labels", write_labels, blocks, plan, naming)
+            scored = score(blocks, model, job, runner, found.sweep)
+            naming = Naming(store, run_id, model.centroids, model.cluster_ids, groups_of(job))
+            written = runner.step("write-labels", write_labels, blocks, plan, naming)
         record = run_record(
-            job_document=resolved(job), run_id=run_id, conditional_put=conditional_put, plan=plan, parts=parts,
+            job_document=resolved(job), run_id=run_id, conditional_put=conditional_put, plan=plan, parts=written.parts,
             model=model, fits=found.fits, workers_lost=cluster.losses.workers if cluster else 0,
         )  # fmt: skip
-        record = record if found.sweep is None else with_sweep(record, found.sweep)
+        record = with_scores(with_sweep(record, found.sweep), scored, model, written)
         return runner.step("commit", commit, store, record)
 
 
@@ -99,12 +100,13 @@ class Found:
     sweep: Sweep | None = None
 
 
-def found_in(blocks: Blocks, settings: Settings, numbers: Sequence[int], runner: Runner) -> Found:
+def found_in(blocks: Blocks, settings: Settings, job: Job, runner: Runner) -> Found:
     """Return what the restarts of one number of clusters found, or of several."""
-    if len(numbers) == 1:
+    if not job.kmeans.is_sweep:
         fits = runner.restarts(fit_of(blocks, settings), restarts_of(settings))
         return Found(fits, best(fits))
-    sweep = swept(blocks, settings, numbers, runner.restarts, runner.step)
+    n_rows = sample_rows_of(job.kmeans.numbers, *([job.scores.sample_rows] if job.scores else []))
+    sweep = swept(blocks, settings, job.kmeans.numbers, runner.restarts, runner.step, n_rows)
     logger.info("%s", sweep.choice.why)
     return Found(sweep.fits, sweep.winner, sweep)
 
@@ -199,22 +201,6 @@ def run_record(
         result=result_of(model, parts),
         workers_lost=workers_lost,
     )
-
-
-def with_sweep(record: RunRecord, sweep: Sweep) -> RunRecord:
-    """Return a record that tells, and shows, how the number of clusters was chosen."""
-    choice = sweep.choice
-    files = {
-        "sweep.parquet": sweep_bytes(sweep.scores, choice.n_clusters, sweep.sample_rows),
-        "elbow.svg": elbow_svg(sweep),
-    }
-    told = {
-        "why": choice.why,
-        "elbow": choice.elbow,
-        "sample_rows": sweep.sample_rows,
-        "scores": [asdict(score) for score in sweep.scores],
-    }
-    return replace(record, sweep_files=files, result={**record.result, "sweep": told})
 
 
 def result_of(model: Model, parts: Sequence[PartRecord]) -> dict[str, Any]:

@@ -1,17 +1,22 @@
 """Blocks and a model -> label files, each written where most of its rows are."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from kmeans_dask.agreement import Pairs, pairs
 from kmeans_dask.arrow import arrow_of
 from kmeans_dask.blocks import Block, Blocks, Floats, Labels
 from kmeans_dask.passes import labels_of, scan_of, sq_distances_of
 from pipeline.sink import PartRecord, write_part
 from pipeline.source import Part, Plan, read_ids
 from pipeline.storage import Store
+
+MOST_PAIRS = 2**16  # of a cluster and a group
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,16 @@ class Naming:
     run_id: str
     centroids: Floats
     cluster_ids: npt.NDArray[np.int32]
+    groups: str | None = None  # an id column, to count how often each cluster meets each of its values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """The label files, and how often each cluster meets each value of `groups`; None: not asked, or too many."""
+
+    parts: tuple[PartRecord, ...]
+    groups: str | None = None
+    pairs: Pairs | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,11 +67,15 @@ class Piece:
     missing: npt.NDArray[np.bool_]
 
 
-def write_labels(blocks: Blocks, plan: Plan, naming: Naming) -> tuple[PartRecord, ...]:
+def write_labels(blocks: Blocks, plan: Plan, naming: Naming) -> Written:
     """Write every part of a plan; writing one again writes the same bytes."""
     runs = [PartRun(part, plan.narrowed(part.row_groups)) for part in plan.parts]
-    written = blocks.map_runs(piece_of, write_run, runs, naming)
-    return tuple(record for record in written if record is not None)
+    written = [found for found in blocks.map_runs(piece_of, write_run, runs, naming) if found is not None]
+    counts: Counter[tuple[Hashable, Hashable]] = Counter()
+    for _, some in written:
+        counts.update(some or {})
+    counted = all(some is not None for _, some in written) and len(counts) <= MOST_PAIRS
+    return Written(tuple(record for record, _ in written), naming.groups, counts if counted else None)
 
 
 def piece_of(block: Block, first_row: int, stop_row: int, naming: Naming) -> Piece:
@@ -91,7 +110,9 @@ def _ids(block: Block, offsets: npt.NDArray[np.uint32] | None, n: int) -> npt.ND
     return ids + block.first_row
 
 
-def write_run(run: PartRun, pieces: Sequence[Piece], naming: Naming) -> PartRecord | None:
+def write_run(
+    run: PartRun, pieces: Sequence[Piece], naming: Naming
+) -> tuple[PartRecord, Pairs | None] | None:
     """Write one part from the pieces of its rows, in row order; nothing where the filter leaves no row."""
     row_ids = np.concatenate([piece.row_ids for piece in pieces])
     if not len(row_ids):
@@ -102,6 +123,13 @@ def write_run(run: PartRun, pieces: Sequence[Piece], naming: Naming) -> PartReco
     listed = None if len(row_ids) == run.n_rows else row_ids - run.first_row
     ids = read_ids(run.plan, run.part, listed)
     first_row = run.first_row - run.plan.file(run.part.file).first_row
-    return write_part(
+    record = write_part(
         naming.store, naming.run_id, run.part.file, first_row, ids=ids, clusters=clusters, distances=distances
     )
+    return record, None if naming.groups is None else _pairs(clusters, ids[naming.groups])
+
+
+def _pairs(clusters: pa.Array, groups: pa.ChunkedArray) -> Pairs | None:
+    """Return how often each cluster meets each group; None where these are too many to be sent around."""
+    counts = pairs(clusters, groups)
+    return counts if len(counts) <= MOST_PAIRS else None

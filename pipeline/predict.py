@@ -15,6 +15,7 @@ from pipeline.estimate import check_memory, summary_of
 from pipeline.job import discarding, engine, load, run_record
 from pipeline.labels import Naming, write_labels
 from pipeline.runner import PlainRunner, Runner
+from pipeline.scoring import check_groups, groups_of, score, with_scores
 from pipeline.sink import Run, commit, new_run_id, open_run, probe
 from pipeline.source import scan
 from pipeline.storage import Store, no_empty_directories, open_store
@@ -44,30 +45,32 @@ def _committed(job: Job, fitted: Run, runner: Runner, run_id: str, store: Store)
     """The steps of a prediction, in their order."""
     conditional_put = runner.step("check-output", probe, store)
     plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
+    check_groups(job, plan)
     check_memory(job, plan, summary_of(job, plan))
     found = fitted.model
     with discarding(store, run_id), engine(job.dask) as cluster:
         blocks, _ = runner.step("load", load, cluster, job, plan, found.preparation)
         with closing(blocks):
             value = runner.step("score", evaluated, blocks, found.centroids)
-            naming = Naming(store, run_id, found.centroids, found.cluster_ids)
-            parts = runner.step("write-labels", write_labels, blocks, plan, naming)
-        if not parts:
+            scored = score(blocks, found, job, runner)
+            naming = Naming(store, run_id, found.centroids, found.cluster_ids, groups_of(job))
+            written = runner.step("write-labels", write_labels, blocks, plan, naming)
+        if not written.parts:
             raise DataError(
                 f"{plan.place}: no row is left to label after source.filter = {job.source.filter!r}. "
                 "Check the source, or fit a model with another filter."
             )
-        scored = replace(
+        told = replace(
             found, sizes=np.array(value.sizes, np.int64), inertia=value.inertia, distortion=value.distortion
         )
         record = run_record(
-            job_document=resolved(job), run_id=run_id, conditional_put=conditional_put, plan=plan, parts=parts,
-            model=scored, fits=(), workers_lost=cluster.losses.workers if cluster else 0,
+            job_document=resolved(job), run_id=run_id, conditional_put=conditional_put, plan=plan, parts=written.parts,
+            model=told, fits=(), workers_lost=cluster.losses.workers if cluster else 0,
         )  # fmt: skip
         result = {**record.result, "model_run": fitted.run_id}
         # The model's own two files, as they were: the sizes and inertia of these rows are in the manifest.
         record = replace(record, model_files=to_bytes(found), result=result)
-        return runner.step("commit", commit, store, record)
+        return runner.step("commit", commit, store, with_scores(record, scored, found, written))
 
 
 def job_for(fitted: Run, source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Job:

@@ -213,6 +213,13 @@ KEYS = [
         {"kmeans.n_cluster": 3},
     ),
     Bad("misspelt section", nothing, ("kmean", "unknown", "kmeans"), {"kmean.n_clusters": 3}),
+    Bad(
+        "groups outside of the ids",
+        nothing,
+        ("job.toml: scores.groups is 'kind'", "source.ids: id", "Add it"),
+        {"scores.groups": "kind"},
+    ),
+    Bad("a sample of one", nothing, ("scores.sample_rows", "2", "found 1"), {"scores.sample_rows": 1}),
     Bad("unknown key", nothing, ("source.zzz", "unknown key"), {"source.zzz": 3}),
 ]
 

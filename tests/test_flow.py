@@ -118,7 +118,7 @@ def deployment(prefect_server: PrefectServer) -> Any:
 def test_the_schema_has_type_default_and_description_for_every_key(deployment: Any) -> None:
     """The API's parameter schema tells of every key of every section what a form needs."""
     schema = deployment["parameter_openapi_schema"]
-    assert list(schema["properties"]) == ["source", "prepare", "kmeans", "dask", "output", "set"]
+    assert list(schema["properties"]) == ["source", "prepare", "kmeans", "dask", "scores", "output", "set"]
     for name, parameter in schema["properties"].items():
         assert parameter["description"], name
     for name, section in schema["definitions"].items():

@@ -8,6 +8,7 @@ from pipeline.config.sections import (
     KMeansConfig,
     OutputConfig,
     PrepareConfig,
+    ScoresConfig,
     SourceConfig,
     StorageConfig,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "KMeansConfig",
     "OutputConfig",
     "PrepareConfig",
+    "ScoresConfig",
     "SourceConfig",
     "StorageConfig",
     "is_uri",

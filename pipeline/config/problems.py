@@ -56,7 +56,7 @@ def _line(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "missing":
         return f"{key}: required, but missing. {_fix(key, field)}".rstrip()
     if kind in ("secret", "exclusive"):
-        return f"{key}: {detail['msg']}."
+        return f"{key}: {detail['msg']}." if key else f"{detail['msg']}."
     rule = _RULES.get(kind) or _plain(detail["msg"])
     return f"{key}: {rule}; found {_found(detail['input'])}. {_fix(key, field)}".rstrip()
 

@@ -230,6 +230,21 @@ class DaskConfig(Section):
         return self
 
 
+class ScoresConfig(Section):
+    """How well the clusters describe the rows, told with the result: two more passes, and a sample."""
+
+    sample_rows: int = Field(
+        4096,
+        ge=2,
+        le=2**16,
+        description="rows of the silhouette's sample; 32 for each cluster where that is more, all where that is less",
+        examples=[4096],
+    )
+    groups: Name | None = Field(
+        None, description="one of source.ids: known groups to compare the clusters with", examples=["species"]
+    )
+
+
 class OutputConfig(Section):
     """Where the results are committed."""
 
@@ -244,4 +259,15 @@ class Job(Section):
     prepare: PrepareConfig = Field(PrepareConfig(), description="what happens to the features first")
     kmeans: KMeansConfig = Field(description="the algorithm")
     dask: DaskConfig | None = Field(None, description="a Dask cluster; default: this process, all cores")
+    scores: ScoresConfig | None = Field(None, description="scores of the clusters; default: none are made")
     output: OutputConfig = Field(description="where the results are committed")
+
+    @model_validator(mode="after")
+    def _groups_are_ids(self) -> Self:
+        """Refuse groups that no id column holds."""
+        groups = None if self.scores is None else self.scores.groups
+        if groups is not None and groups not in self.source.ids:
+            rule = "scores.groups is {groups}, which is not one of source.ids: {ids}. Add it to these"
+            ids = ", ".join(self.source.ids) or "none"
+            raise PydanticCustomError("exclusive", rule, {"groups": repr(groups), "ids": ids})
+        return self

@@ -37,14 +37,14 @@ _PAUSE_SECONDS = 0.05
 
 @after_probe()
 def commit(store: Store, run: RunRecord) -> Run:
-    """Write centroids, model, restarts and a sweep, then the manifest, then move the pointer to this run."""
+    """Write centroids, model, restarts and scores, then the manifest, then move the pointer to this run."""
     home = store.within(run_prefix(run.run_id))
     _check_parts(home, run)
     files = {
         "centroids.parquet": centroids_bytes(run.centroids),
         **run.model_files,
         "restarts.parquet": restarts_bytes(run.restarts),
-        **run.sweep_files,
+        **run.score_files,
     }
     for name, data in files.items():
         home.put(name, data)

@@ -41,6 +41,19 @@ class CentroidTable:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterScores:
+    """One row per cluster, (k,), as `kmeans_dask.metrics` measures them; distance_quantiles are (k, q)."""
+
+    cluster_ids: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    spreads: NDArray[np.float64]
+    silhouettes: NDArray[np.float64]
+    quantiles: tuple[float, ...]
+    distance_quantiles: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
 class RestartRow:
     """One iteration of one restart."""
 
@@ -58,7 +71,7 @@ class RestartRow:
 class RunRecord:
     """Everything a commit writes beside the parts, which are there already.
 
-    `job` and `result` are JSON-ready and hold no secrets; `model_files` and `sweep_files` map names to bytes;
+    `job` and `result` are JSON-ready and hold no secrets; `model_files` and `score_files` map names to bytes;
     `conditional_put` is what `probe` said of the output.
     """
 
@@ -71,5 +84,5 @@ class RunRecord:
     model_files: Mapping[str, bytes]
     restarts: tuple[RestartRow, ...]
     result: Mapping[str, Any]
-    sweep_files: Mapping[str, bytes] = field(default_factory=dict)
+    score_files: Mapping[str, bytes] = field(default_factory=dict)
     workers_lost: int = 0

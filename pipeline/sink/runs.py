@@ -68,8 +68,12 @@ class Run:
     @property
     def sweep(self) -> pa.Table | None:
         """The scores of every number of clusters, of a job that named several."""
-        listed = any(file["path"] == "sweep.parquet" for file in self.manifest["files"])
-        return read_parquet(self._verified(self._file("sweep.parquet"))) if listed else None
+        return self._table("sweep.parquet")
+
+    @property
+    def scores(self) -> pa.Table | None:
+        """Sizes, spreads, silhouettes and distances of every cluster, of a job with a section [scores]."""
+        return self._table("scores.parquet")
 
     def agreement(self, column: str) -> "Agreement":
         """Return how well the clusters agree with an id column that holds known groups."""
@@ -96,6 +100,10 @@ class Run:
         ids = (self.manifest["job"].get("source") or {}).get("ids", ())
         columns = [*((name, pa.null()) for name in ids), ("cluster", pa.int32()), ("distance", pa.float32())]
         return pa.schema(columns).empty_table()
+
+    def _table(self, path: str) -> pa.Table | None:
+        listed = any(file["path"] == path for file in self.manifest["files"])
+        return read_parquet(self._verified(self._file(path))) if listed else None
 
     def _file(self, path: str) -> dict[str, Any]:
         return next(file for file in self.manifest["files"] if file["path"] == path)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from kmeans_dask.arrow import arrow_of
 from kmeans_dask.choice import Score
-from pipeline.sink.records import CentroidTable, RestartRow
+from pipeline.sink.records import CentroidTable, ClusterScores, RestartRow
 
 _ROW_GROUP_ROWS = 2**20
 
@@ -117,6 +117,27 @@ def sweep_bytes(scores: Sequence[Score], chosen: int, sample_rows: int) -> bytes
     return parquet_bytes(
         table, floats=[name for name in _SWEEP.names if _SWEEP.field(name).type == pa.float64()]
     )
+
+
+def scores_bytes(clusters: ClusterScores) -> bytes:
+    """Encode scores.parquet: one row per cluster, null where a cluster without rows has no value."""
+    measured = {
+        "weight": clusters.weights,
+        "spread": clusters.spreads,
+        "simplified_silhouette": clusters.silhouettes,
+        **{
+            "distance_max" if q == 1 else f"distance_p{100 * q:g}": distances
+            for q, distances in zip(clusters.quantiles, clusters.distance_quantiles.T, strict=True)
+        },
+    }
+    table = pa.table(
+        {
+            "cluster": arrow_of(clusters.cluster_ids),
+            "size": arrow_of(clusters.sizes),
+            **{name: arrow_of(values, np.isnan(values)) for name, values in measured.items()},
+        }
+    )
+    return parquet_bytes(table, floats=list(measured))
 
 
 def _plain(table: pa.Table) -> pa.Table:
