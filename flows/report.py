@@ -134,6 +134,7 @@ def table_of(values: dict[str, Any]) -> str:
     """
     if "sweep" in values:
         rest = {key: value for key, value in values.items() if key != "sweep"}
+        rest["picture"] = f"{values['path'].rstrip('/')}/elbow.svg"
         return f"{sweep_text(values['sweep'], values['n_clusters'])}\n{table_of(rest)}"
     named: list[tuple[str, str]] = []
     for key, value in values.items():

@@ -11,6 +11,7 @@ INK, MUTED, GRID, LINE, MARK, BAND = "#1f2933", "#616e7c", "#e4e7eb", "#2f6fb0",
 FONT: Final = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 _SUPERSCRIPTS: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _ROOM: Final = 0.08  # of an axis, left free beyond the values
+_APART: Final = 16  # pixels between numbers below an axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +105,29 @@ class Panel:
         if self.chosen in self.ks:
             rect(self.parent, self._x(self.chosen) - 9, box.top, 18, box.height, BAND)
         power = power_of(max(abs(lowest), abs(highest)))
-        for value in ticks(lowest, highest, self.n_ticks):
+        values = ticks(lowest, highest, self.n_ticks)
+        shown = [value / 10.0**power if power >= 0 else value * 10.0**-power for value in values]
+        for value, number in zip(values, _numbers(shown), strict=True):
             y = self._y(value, lowest, highest)
             line(self.parent, box.left, y, box.left + box.width, y, GRID)
-            shown = value / 10.0**power if power >= 0 else value * 10.0**-power
-            text(self.parent, box.left - 8, y + 4, _number(shown), 11, MUTED, "end")
-        for k in _whole_ticks(self.ks, int(box.width / 34)):
-            line(self.parent, self._x(k), bottom, self._x(k), bottom + 5, MUTED)
-            text(self.parent, self._x(k), bottom + 18, str(k), 11, MUTED, "middle")
+            text(self.parent, box.left - 8, y + 4, number, 11, MUTED, "end")
+        self._number_axis(bottom)
         line(self.parent, box.left, bottom, box.left + box.width, bottom, MUTED)
         line(self.parent, box.left, box.top, box.left, bottom, MUTED)
         text(self.parent, box.left, box.top - 10, self.series.title + times(power), 13, INK, weight="bold")
+
+    def _number_axis(self, bottom: float) -> None:
+        """Write numbers of clusters below the axis, the chosen one always, and others where there is room."""
+        chosen = self._x(self.chosen)
+        others = [
+            k for k in _whole_ticks(self.ks, int(self.box.width / 34)) if abs(self._x(k) - chosen) > _APART
+        ]
+        for k in others:
+            line(self.parent, self._x(k), bottom, self._x(k), bottom + 5, MUTED)
+            text(self.parent, self._x(k), bottom + 18, str(k), 11, MUTED, "middle")
+        if self.chosen in self.ks:
+            line(self.parent, chosen, bottom, chosen, bottom + 5, INK)
+            text(self.parent, chosen, bottom + 18, str(self.chosen), 11, INK, "middle", "bold")
 
     def _line(self, places: Sequence[tuple[float, float] | None]) -> None:
         points = " ".join(f"{x:.2f},{y:.2f}" for x, y in (place for place in places if place is not None))
@@ -129,13 +142,15 @@ class Panel:
                 x = self._x(k)
                 ends = [self._y(value + sign * error, lowest, highest) for sign in (1, -1)]
                 line(self.parent, x, ends[0], x, ends[1], LINE, 1.5)
+                half = min(4.0, 0.3 * self.box.width / len(self.ks))
                 for y in ends:
-                    line(self.parent, x - 4, y, x + 4, y, LINE, 1.5)
+                    line(self.parent, x - half, y, x + half, y, LINE, 1.5)
 
 
-def _number(value: float) -> str:
-    """Return a tick's value without rounding's remains, thousands parted."""
-    return f"{value + 0.0:,.0f}" if abs(value) >= 1000 else f"{value + 0.0:.6g}"
+def _numbers(values: Sequence[float]) -> list[str]:
+    """Return ticks' values without rounding's remains, with as many decimals as any needs, thousands parted."""
+    decimals = max((len(f"{abs(v):.6g}".partition(".")[2]) for v in values if abs(v) < 1000), default=0)
+    return [f"{value + 0.0:,.{decimals}f}" for value in values]
 
 
 def _whole_ticks(ks: Sequence[int], room: int) -> Sequence[int]:

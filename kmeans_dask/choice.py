@@ -110,7 +110,8 @@ def _why(best: int, votes: dict[str, int | None], scores: Sequence[Score], gaps:
             f"k = {best}: a clear elbow" + (f"; {_and(agree)} agree{_s(agree)}." if agree else ".")
         )
     elif agree:
-        sentences.append(f"k = {best} is what {_and(agree)} say{_s(agree)}.")
+        alone = "No two scores agree: " if len(set(others.values())) == len(others) > 1 else ""
+        sentences.append(f"{alone}k = {best} is what {_and(agree)} say{_s(agree)}.")
     else:
         sentences.append(f"k = {best} is kept, the first one tried.")
     differ = {k: [rule for rule in others if others[rule] == k] for k in others.values() if k != best}

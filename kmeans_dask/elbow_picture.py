@@ -11,7 +11,7 @@ from kmeans_dask.sweep import Sweep
 _WIDTH: Final = 900
 _HEIGHT: Final = 860
 _COLUMNS: Final = (70, 505)
-_LINE_LETTERS: Final = 112
+_LINE_LETTERS: Final = 126
 
 
 def elbow_svg(sweep: Sweep) -> bytes:

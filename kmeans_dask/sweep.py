@@ -1,5 +1,6 @@
 """Several numbers of clusters over the same loaded blocks, each with its restarts, scored and compared."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -17,6 +18,8 @@ from kmeans_dask.lloyd import Fit, Hook
 from kmeans_dask.metrics import Metrics, metrics
 from kmeans_dask.restarts import Restart, Restarts, Settings, best, fit_of, restarts_of
 from kmeans_dask.samples import SAMPLE_ROWS, Sample, sampled, silhouettes
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _ROWS_PER_CLUSTER = 32  # of a sample, at least
@@ -93,6 +96,7 @@ def swept(
     """Return the sweep over increasing ks, its sample of n_rows; settings.init is a method, n_clusters is ignored."""
     fits = restarts(*fits_of(blocks, settings, ks))
     best_fits = tuple(best([fit for fit in fits if len(fit.sizes) == k]) for k in ks)
+    logger.info("scoring %d numbers of clusters", len(ks))
     sample = step("sample", sampled, blocks, n_rows or sample_rows_of(ks), settings.seed)
     measured = step("scores", _measured, blocks, best_fits)
     widths = step("silhouettes", _silhouettes, sample, best_fits)

@@ -3,6 +3,7 @@
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,24 @@ def test_most_rules_win_and_the_text_names_the_others() -> None:
         "The gap statistic says 4."
     )
     assert [s.chosen_by for s in marked] == [("elbow",), RULES[1:4], ("gap statistic",), ()]
+
+
+def test_scores_of_which_no_two_agree() -> None:
+    """A number that one score alone names is told as such."""
+    scores = [
+        score(2, 0.5, 0.9, 30, 1.0, 0.0),
+        score(3, 0.6, 0.8, 20, 1.3, 0.1),
+        score(4, 0.4, 0.7, 10, 1.2, 0.1),
+        score(5, 0.4, 0.9, 10, 2.0, None),
+    ]
+    assert chosen(scores, Gaps(np.ones(4), np.ones(4), np.ones(4), 0.5, 0.2))[1].why == (
+        "No clear elbow: the distortion falls about as it does on rows spread evenly. "
+        "k = 3 is what the silhouette and the gap statistic say. Davies-Bouldin says 4; Calinski-Harabasz says 2."
+    )
+    rising = [replace(one, gap=gap) for one, gap in zip(scores, (1.0, 1.3, 1.5, 1.7), strict=True)]
+    assert chosen(rising, Gaps(np.ones(4), np.ones(4), np.ones(4), 0.5, 0.2))[1].why.endswith(
+        "No two scores agree: k = 3 is what the silhouette says. Davies-Bouldin says 4; Calinski-Harabasz says 2."
+    )
 
 
 def test_the_elbow_breaks_ties_and_the_largest_k_is_told() -> None:

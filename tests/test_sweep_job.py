@@ -147,6 +147,7 @@ def test_the_command_prints_the_scores(tmp_path: Path) -> None:
     )
     assert [line.split()[0] for line in lines[1:5]] == ["2", "*", "4", "5"]
     assert lines[6].startswith("k = 3: a clear elbow")
+    assert re.search(r"^picture +/.*/elbow.svg$", done.stdout, re.MULTILINE)
     assert "k=2 restart 0 iteration 1: distortion" in done.stderr
     shown = json.loads(command("run", settings, "--no-prefect", "--json", "--quiet").stdout)
     assert [score["n_clusters"] for score in shown["sweep"]["scores"]] == [2, 3, 5]
@@ -194,7 +195,12 @@ def test_bad_numbers_name_the_rule(tmp_path: Path, n_clusters: Any, said: list[s
     """Each is refused with the key, the rule, the value found and an example."""
     with pytest.raises(ConfigError) as caught:
         job(tmp_path, "data.parquet", n_clusters=n_clusters)
-    for part in ["kmeans.n_clusters: ", *said, "For example: kmeans.n_clusters = 8"]:
+    forms = {list: "[2, 3, 5, 8]", dict: "{ min = 2, max = 20 }"}
+    for part in [
+        "kmeans.n_clusters: ",
+        *said,
+        f"For example: kmeans.n_clusters = {forms.get(type(n_clusters), '8')}",
+    ]:
         assert part in str(caught.value)
 
 

@@ -58,7 +58,7 @@ def _line(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind in ("secret", "exclusive"):
         return f"{key}: {detail['msg']}." if key else f"{detail['msg']}."
     rule = _RULES.get(kind) or _plain(detail["msg"])
-    return f"{key}: {rule}; found {_found(detail['input'])}. {_fix(key, field)}".rstrip()
+    return f"{key}: {rule}; found {_found(detail['input'])}. {_fix(key, field, detail['input'])}".rstrip()
 
 
 def _locate(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, FieldInfo | None]:
@@ -100,16 +100,24 @@ def _plain(message: str) -> str:
     return message
 
 
+def _toml(value: Any) -> str:
+    """Return an example as one would write it into the job."""
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return f"{{ {', '.join(f'{key} = {_toml(item)}' for key, item in value.items())} }}"
+
+
 def _found(value: Any) -> str:
     text = redacted(repr(value))
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _fix(key: str, field: FieldInfo | None) -> str:
+def _fix(key: str, field: FieldInfo | None, found: Any = None) -> str:
     if field is None:
         return ""
     if field.examples:
-        return f"For example: {key} = {json.dumps(field.examples[0])}"
+        example = next((e for e in field.examples if type(e) is type(found)), field.examples[0])
+        return f"For example: {key} = {_toml(example)}"
     if _section(field) is not None:
         return f"Add the section [{key}]."
     default = field.get_default(call_default_factory=True)

@@ -116,7 +116,7 @@ class KMeansConfig(Section):
 
     n_clusters: ClusterNumbers = Field(
         description="number of clusters; or several to choose from, as a list or as min, max and step",
-        examples=[8],
+        examples=[8, [2, 3, 5, 8], {"min": 2, "max": 20}],
     )
     init: Annotated[Name, AfterValidator(init_name), AfterValidator(location)] = Field(
         "k-means||", description="k-means||, k-means++, random, or the path of a stored model"
