@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from kmeans_dask.model import Model
 from kmeans_dask.packing import HEAD_ROWS, Preparation, Wishes, provisional
 
 Array = npt.NDArray[Any]
-Chunk = list[Any]  # rows (n, d), and their weights (n,) or None
+Chunk = list[Any]  # rows (n, d), and their weights (n,), one number for all, or None
 _NAME = "sample_weight"
 _PLACE = 1 << 40  # more rows than a chunk holds: first rows of chunks whose sizes are not known yet
 
@@ -28,7 +29,8 @@ _PLACE = 1 << 40  # more rows than a chunk holds: first rows of chunks whose siz
 def blocks_of(X: Any, weights: Any, wishes: Wishes | Preparation) -> tuple[Blocks, Preparation]:
     """Return the rows of a Dask array as blocks, and their preparation, which may be given.
 
-    weights: None, an array in memory, or a Dask array or series with the chunks of X. Each chunk is made once.
+    weights: None, one number for all, an array in memory, or a Dask array or series with the chunks of X. Each chunk is
+    made once.
     """
     chunks = _chunks(X, weights)
     client = _client()
@@ -54,8 +56,8 @@ def _of_chunk(rows: Array, fn: Callable[..., Array], model: Model) -> Array:
 def _chunks(X: Any, weights: Any) -> list[Any]:
     """Return a delayed `Chunk` for each chunk of rows."""
     rows = X.to_delayed().ravel().tolist()
-    if weights is None:
-        return [delayed(list)((row, None)) for row in rows]
+    if weights is None or isinstance(weights, Real):
+        return [delayed(list)((row, weights)) for row in rows]
     import dask.array as da
 
     if hasattr(weights, "to_dask_array"):
@@ -101,6 +103,7 @@ def _checked(chunk: Chunk) -> tuple[Array, Array | None]:
     rows, weights = np.asarray(chunk[0]), chunk[1]
     if len(rows):
         api.columns_of(rows)
+    weights = np.full(len(rows), weights) if isinstance(weights, Real) else weights
     return rows, None if weights is None else api.weights_of(weights, len(rows), _NAME)
 
 

@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,7 @@ def blocks_of(
         named = names or tuple(f"x{f}" for f in range(data.shape[1]))
         wishes = preparation or Wishes(named, stored, metric=metric)
         return dask_inputs.blocks_of(data, weights, wishes)
+    weights = np.full(len(data), weights) if isinstance(weights, Real) else weights  # as scikit-learn has it
     weights = api.weights_of(weights, len(data), "sample_weight")
     if preparation is not None:
         return api.prepared_blocks_of(data, preparation, weights=weights), preparation

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import kmeans_dask
-from kmeans_dask import KMeans
+from kmeans_dask import BisectingKMeans, KMeans, MiniBatchKMeans
 from kmeans_dask.errors import ConfigError, DataError, TooFewSamplesError
 from kmeans_dask.model import to_bytes
 from tests.estimator_data import KINDS, SQUARE, array, as_kind, blobs, same
@@ -142,6 +143,8 @@ def test_weights_are_relative(kind: str) -> None:
     once = KMeans(4, random_state=0).fit(as_kind(kind, X), sample_weight=weights)
     eight = KMeans(4, random_state=0).fit(as_kind(kind, X), sample_weight=as_kind(kind, weights * 8))
     assert np.array_equal(once.cluster_centers_, eight.cluster_centers_)
+    one = KMeans(4, random_state=0).fit(as_kind(kind, X), sample_weight=8)
+    assert (plain.inertia_ * 8, plain.distortion_) == (one.inertia_, one.distortion_)
     assert (once.inertia_ * 8, once.distortion_) == (eight.inertia_, eight.distortion_)
 
 
@@ -264,10 +267,14 @@ def test_replaced_centroids_are_used(kind: str) -> None:
 
 def test_params_clone_pipeline_and_html() -> None:
     """The conventions that check_estimator does not try by name."""
-    km = KMeans(3, metric="cosine", random_state=1, callback=print)
-    assert clone(km).get_params() == km.get_params()
-    assert km.set_params(n_clusters=4).n_clusters == 4
-    assert "KMeans" in km._repr_html_()
+    for estimator in (KMeans, BisectingKMeans, MiniBatchKMeans):
+        km = estimator(3, metric="cosine", random_state=1, callback=print)
+        assert clone(km).get_params() == km.get_params()
+        assert km.set_params(n_clusters=4).n_clusters == 4
+        assert estimator.__name__ in km._repr_html_()
+        assert "n_clusters=4" in repr(km)
+        fitted = clone(km).set_params(metric="euclidean", callback=None, n_init=1).fit(X)
+        assert fitted.transform(X).tolist() == pickle.loads(pickle.dumps(fitted)).transform(X).tolist()
     pipe = make_pipeline(StandardScaler(), KMeans(3, random_state=0))
     assert (
         pipe.fit_predict(X).tolist()
@@ -278,6 +285,10 @@ def test_params_clone_pipeline_and_html() -> None:
         "kmeans1",
         "kmeans2",
     ]
+    search = GridSearchCV(KMeans(n_init=1, random_state=0), {"n_clusters": [2, 8]}, cv=2).fit(X)
+    assert search.best_params_ == {"n_clusters": 8}
+    frame = KMeans(3, random_state=0).set_output(transform="pandas").fit_transform(X)
+    assert frame.columns.tolist() == ["kmeans0", "kmeans1", "kmeans2"]
     with pytest.raises(NotFittedError):
         KMeans().predict(X)
 

@@ -127,7 +127,7 @@ def test_data_of_other_methods(name: str, method: str) -> None:
 
 
 WEIGHTS: dict[str, tuple[Any, str]] = {
-    "a number": (2.0, r"sample_weight must have shape \(60,\); found \(\)"),
+    "a negative number": (-2.0, r"sample_weight must be finite and >= 0; found -2"),
     "a word": ("abc", "sample_weight must be an array of numbers"),
     "words": (["a"] * 60, "sample_weight must be an array of numbers"),
     "dict": ({1: 2}, "sample_weight must be an array of numbers"),
