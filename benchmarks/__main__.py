@@ -17,7 +17,19 @@ from benchmarks.machine import described
 from benchmarks.report import markdown, section_of, targets_table
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("lloyd", "cluster", "passes", "blocks", "fan_in", "seeding", "job", "start", "memory", "scaling")
+PARTS = (
+    "lloyd",
+    "cluster",
+    "passes",
+    "blocks",
+    "fan_in",
+    "seeding",
+    "job",
+    "start",
+    "memory",
+    "disk",
+    "scaling",
+)
 
 
 def measured(part: str, options: list[str]) -> dict[str, Any]:

@@ -86,7 +86,12 @@ class PrefectRunner:
         )
         return in_task(options, Call(fn, *args))
 
-    def restarts(self, fn: "Callable[[Restart, Hook], Fit]", restarts: "Sequence[Restart]") -> "list[Fit]":
+    def restarts(
+        self,
+        fn: "Callable[[Restart, Hook], Fit]",
+        restarts: "Sequence[Restart]",
+        at_once: int | None = None,
+    ) -> "list[Fit]":
         """Return the fits in order, each made in a task run of its own."""
 
         def in_own_task(restart: "Restart", hook: "Hook") -> "Fit":
@@ -94,7 +99,7 @@ class PrefectRunner:
             name = f"{sweep}restart-{restart.index}"
             return in_task(make.with_options(name="restart", task_run_name=name), Call(fn, restart, hook))
 
-        fits = side_by_side(in_own_task, restarts, self.watch)
+        fits = side_by_side(in_own_task, restarts, self.watch, at_once)
         self.on_fits(fits)
         return fits
 

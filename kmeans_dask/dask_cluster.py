@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,7 +14,16 @@ from distributed import Client, Future, get_worker
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
 
-from kmeans_dask.dask_messages import COMM_ERRORS, Lost, Pulse, holders_of, listed_workers, scheduler_asked
+from kmeans_dask.dask_messages import (
+    COMM_ERRORS,
+    Lost,
+    Pulse,
+    Question,
+    answers,
+    holders_of,
+    listed_workers,
+    scheduler_asked,
+)
 from kmeans_dask.dask_shards import Shards
 from kmeans_dask.errors import InfrastructureError
 from kmeans_dask.placement import Host
@@ -49,6 +59,15 @@ def current_client() -> Client | None:
     return client
 
 
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Room for the scratch files of the workers that share a disk."""
+
+    place: str  # a directory of one of them
+    addresses: tuple[str, ...]
+    free_bytes: int
+
+
 class Cluster:
     """A client's workers, and one job's losses among them; threads may share it."""
 
@@ -78,6 +97,18 @@ class Cluster:
             for address, info in sorted(workers.items())
             if address not in self.losses.silent and info.get("status", "running") == "running"
         ]
+
+    def disks(self) -> list[Disk]:
+        """Return the disks of the workers that answer."""
+        questions = [Question(self.client.rpc, host.address, "kmeans_disk", {}) for host in self.hosts()]
+        found: dict[tuple[str, int], Disk] = {}
+        with suppress(Lost):  # whoever relies on such a worker will notice
+            said = self.client.sync(answers, questions)
+            for question, (directory, device, free) in zip(questions, said, strict=True):
+                others = found[device].addresses if device in found else ()
+                place = f"worker {question.address}, {directory}"
+                found[device] = Disk(place, (*others, question.address), free)
+        return list(found.values())
 
     def awaited_hosts(self) -> list[Host]:
         """Return the workers that are there, after waiting a while for the lost ones to be replaced."""

@@ -17,7 +17,7 @@ from distributed import Future, get_worker
 from kmeans_dask.blocks import Block
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.dask_messages import COMM_ERRORS, Absent, Lost, Question, ShardGone, answers
-from kmeans_dask.placement import Host, place
+from kmeans_dask.placement import place
 from kmeans_dask.spool import is_absent, is_spooled, respooled, spooled
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,12 @@ class Loads:
         self.cluster.check()
         alive = {host.address for host in hosts}
         placed = self._placed
-        where = place([recipe.n_bytes for recipe in self.recipes], placed.where, self._roomy(hosts))
+        on_disk = any(recipe.on_disk for recipe in self.recipes)
+        if on_disk:
+            hosts = [replace(host, memory_limit_bytes=0) for host in hosts]
+        n_bytes = [recipe.n_bytes for recipe in self.recipes]
+        # From disk to disk a load moves by being read again, which only a loss is worth.
+        where = place(n_bytes, placed.where, hosts, may_move=not on_disk or placed.generation > 0)
         futures: dict[int, Future[Any]] = {}
         moving: dict[int, str] = {}
         sources = self._sources(i for i in where if placed.where.get(i) not in alive)
@@ -192,11 +197,6 @@ class Loads:
                 )
         self._placed = Placed(placed.generation, futures, where, moving)
         self.cluster.rely_on(where.values())
-
-    def _roomy(self, hosts: list[Host]) -> list[Host]:
-        """Return the hosts; loads on disk are not bounded by their memory."""
-        on_disk = any(recipe.on_disk for recipe in self.recipes)
-        return [replace(host, memory_limit_bytes=0) for host in hosts] if on_disk else hosts
 
     def _sources(self, loads: Iterable[int]) -> dict[int, tuple[Future[Any]]]:
         """Return the sources that loads need, in the making."""

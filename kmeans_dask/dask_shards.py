@@ -6,6 +6,9 @@ would make concurrent restarts queue, and whose worker could not be retired.
 """
 
 import asyncio
+import os
+import shutil
+import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
@@ -36,7 +39,7 @@ class Shards(WorkerPlugin):
         self.shards: dict[str, tuple[tuple[str, ...], LocalBlocks | DiskBlocks]] = {}
         self.callers = ThreadPoolExecutor(_CALLERS, thread_name_prefix="shard-call")
         self.writers = asyncio.Semaphore(worker.state.nthreads)
-        for name in ("open", "map", "pieces", "runs", "drop", "ping"):
+        for name in ("open", "map", "pieces", "runs", "drop", "ping", "disk"):
             worker.handlers[f"kmeans_{name}"] = getattr(self, name)
 
     def teardown(self, worker: Worker) -> None:
@@ -54,6 +57,16 @@ class Shards(WorkerPlugin):
     async def ping(self) -> bytes:
         """Show that the worker answers."""
         return b""
+
+    async def disk(self) -> bytes:
+        """Return where the worker's scratch files go, the machine and device, and how many bytes are free there."""
+        directory = self.worker.local_directory
+
+        def looked_at() -> tuple[str, tuple[str, int], int]:
+            device = (socket.gethostname(), os.stat(directory).st_dev)
+            return directory, device, shutil.disk_usage(directory).free
+
+        return bytes(dumps(outcome_of(looked_at)))
 
     async def open(self, shard: str, keys: tuple[str, ...]) -> bytes:
         """Make a shard of the blocks held under these keys, unless it is there; return how many blocks it has."""

@@ -17,11 +17,13 @@ class Host:
     memory_limit_bytes: int
 
 
-def place(n_bytes: list[int], held: Mapping[int, str], hosts: list[Host]) -> dict[int, str]:
+def place(
+    n_bytes: list[int], held: Mapping[int, str], hosts: list[Host], *, may_move: bool = True
+) -> dict[int, str]:
     """Return each load's address: where it is held, else spread; loads move only off a worker well above its share.
 
-    n_bytes: of each load; held: load -> address, for loads that exist. Raises InfrastructureError when the loads do not
-    fit into the workers' memory.
+    n_bytes: of each load; held: load -> address, for loads that exist; may_move: whether these may move.
+    Raises InfrastructureError when the loads do not fit into the workers' memory.
     """
     total, threads = sum(n_bytes), sum(host.n_threads for host in hosts)
     share = {host.address: total * host.n_threads / threads for host in hosts}
@@ -29,8 +31,9 @@ def place(n_bytes: list[int], held: Mapping[int, str], hosts: list[Host]) -> dic
     used = dict.fromkeys(share, 0)
     placed: dict[int, str] = {}
     for load, address in sorted(held.items()):
-        if address in used and used[address] + n_bytes[load] <= min(
-            limit[address], _KEEP_WITHIN * share[address] + 1
+        if address in used and (
+            not may_move
+            or used[address] + n_bytes[load] <= min(limit[address], _KEEP_WITHIN * share[address] + 1)
         ):
             placed[load] = address
             used[address] += n_bytes[load]

@@ -4,6 +4,7 @@ The files have no names: their room is free again when the last block in them is
 ends. Reading copies into the buffer, so that no page of a file counts as memory of the process.
 """
 
+import ctypes
 import errno
 import mmap
 import os
@@ -165,7 +166,9 @@ def is_absent(block: Block) -> bool:
 def spooled(blocks: Iterable[Block], directory: str) -> list[Block]:
     """Write the tiles of blocks to one file as they come, and return the blocks without them."""
     file = SpoolFile(directory)
-    return [_written(block, file) for block in blocks]
+    found = [_written(block, file) for block in blocks]
+    give_back()
+    return found
 
 
 def respooled(blocks: Sequence[Block], fn: Callable[..., Block], args: tuple[object, ...]) -> list[Block]:
@@ -176,6 +179,12 @@ def respooled(blocks: Sequence[Block], fn: Callable[..., Block], args: tuple[obj
     file = SpoolFile(source.directory)
     buffer = Buffer(max(tiles_of(block).file_bytes for block in blocks))
     return [_written(fn(buffer.filled([block])[0], *args), file) for block in blocks]
+
+
+def give_back() -> None:
+    """Give freed memory back to the system: glibc keeps what lies before anything that lives on, pages of it."""
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _written(block: Block, file: SpoolFile) -> Block:

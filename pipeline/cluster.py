@@ -36,6 +36,8 @@ _LOCAL_SETTINGS = {
     # So long after a loss Dask closes the nanny if its worker is not there at that moment: also if it died again.
     "distributed.deploy.lost-worker-timeout": "1h",
     "distributed.admin.tick.limit": "60s",
+    # Arrow's own allocator keeps what it once had, in each thread.
+    "distributed.nanny.pre-spawn-environ.ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 
 

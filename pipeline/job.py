@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +15,16 @@ from kmeans_dask.blocks import Blocks
 from kmeans_dask.lloyd import Fit
 from kmeans_dask.model import Model, model_of, to_bytes
 from kmeans_dask.packing import Preparation, Wishes
-from kmeans_dask.restarts import Settings, best, fit_of, restarts_of
+from kmeans_dask.restarts import Restarts, Settings, best, fit_of, restarts_of
 from kmeans_dask.seeding import METHODS
 from kmeans_dask.sweep import Sweep, sample_rows_of, swept
+from pipeline import scratch
 from pipeline.config import DaskConfig, Job, resolved
-from pipeline.estimate import PlanSummary, check_memory, check_rows, summary_of
+from pipeline.estimate import PlanSummary, check_rows, summary_of
 from pipeline.labels import Naming, write_labels
+from pipeline.layout import block_bytes_of
 from pipeline.load import load_here, load_on
+from pipeline.room import check_room, settled
 from pipeline.runner import PlainRunner, Runner
 from pipeline.scoring import check_groups, groups_of, score, with_scores, with_sweep
 from pipeline.sink import (
@@ -43,8 +47,6 @@ if TYPE_CHECKING:
     from kmeans_dask.dask_cluster import Cluster
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_BLOCK_BYTES = 64 * 2**20
 
 
 def plan_job(job: Job) -> PlanSummary:
@@ -69,15 +71,17 @@ def _committed(job: Job, runner: Runner, run_id: str, store: Store) -> Run:
     plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
     check_rows(job, plan)
     check_groups(job, plan)
-    check_memory(job, plan, summary_of(job, plan))
+    check_room(job, plan, summary_of(job, plan))
     start = start_of(job, plan.features)
     logger.info("%d rows of %d features: %s", plan.n_rows, len(plan.features), ", ".join(plan.features))
     with discarding(store, run_id), engine(job.dask) as cluster:
         wishes = Wishes(plan.features, plan.dtype, plan.nulls, job.prepare.scale, job.kmeans.metric)
-        blocks, preparation = runner.step("load", load, cluster, job, plan, wishes)
+        summary = settled(cluster, job, plan)
+        blocks, preparation = runner.step("load", load, cluster, job, plan, wishes, summary)
         with closing(blocks):
             settings = settings_of(job, start, preparation)
-            found = found_in(blocks, settings, job, runner)
+            restarts = partial(runner.restarts, at_once=summary.restarts_at_once)
+            found = found_in(blocks, settings, job, restarts, runner)
             warn_of_empty(found.winner, job.kmeans.frozen_centroids)
             model = model_of(found.winner, preparation, start if isinstance(start, str) else "model")
             scored = score(blocks, model, job, runner, found.sweep)
@@ -100,13 +104,13 @@ class Found:
     sweep: Sweep | None = None
 
 
-def found_in(blocks: Blocks, settings: Settings, job: Job, runner: Runner) -> Found:
+def found_in(blocks: Blocks, settings: Settings, job: Job, restarts: Restarts, runner: Runner) -> Found:
     """Return what the restarts of one number of clusters found, or of several."""
     if not job.kmeans.is_sweep:
-        fits = runner.restarts(fit_of(blocks, settings), restarts_of(settings))
+        fits = restarts(fit_of(blocks, settings), restarts_of(settings))
         return Found(fits, best(fits))
     n_rows = sample_rows_of(job.kmeans.numbers, *([job.scores.sample_rows] if job.scores else []))
-    sweep = swept(blocks, settings, job.kmeans.numbers, runner.restarts, runner.step, n_rows)
+    sweep = swept(blocks, settings, job.kmeans.numbers, restarts, runner.step, n_rows)
     logger.info("%s", sweep.choice.why)
     return Found(sweep.fits, sweep.winner, sweep)
 
@@ -137,16 +141,16 @@ def discarding(store: Store, run_id: str) -> Iterator[None]:
 
 
 def load(
-    cluster: "Cluster | None", job: Job, plan: Plan, wishes: Wishes | Preparation
+    cluster: "Cluster | None", job: Job, plan: Plan, wishes: Wishes | Preparation, summary: PlanSummary
 ) -> tuple[Blocks, Preparation]:
     """Return the plan's rows as blocks of the engine, prepared."""
-    if cluster is None:
-        return load_here(plan, DEFAULT_BLOCK_BYTES, wishes, len(os.sched_getaffinity(0)))
-    if job.dask and job.dask.address:
-        hosts = cluster.hosts()
-        smallest = min((host.memory_limit_bytes for host in hosts if host.memory_limit_bytes), default=None)
-        check_memory(job, plan, summary_of(job, plan, workers=len(hosts), limit=smallest))
-    return load_on(cluster, plan, job.dask.block_bytes if job.dask else DEFAULT_BLOCK_BYTES, wishes)
+    on_disk = summary.on_disk
+    block_bytes, load_bytes = block_bytes_of(job, on_disk), block_bytes_of(job, False)
+    if cluster is not None:
+        return load_on(cluster, plan, block_bytes, wishes, load_bytes=load_bytes, on_disk=on_disk)
+    directory = scratch.directory_of(None) if on_disk else None
+    n_threads = len(os.sched_getaffinity(0))
+    return load_here(plan, block_bytes, wishes, n_threads, load_bytes=load_bytes, scratch=directory)
 
 
 def start_of(job: Job, features: Sequence[str]) -> str | Model:

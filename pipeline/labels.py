@@ -87,20 +87,21 @@ def piece_of(block: Block, first_row: int, stop_row: int, naming: Naming) -> Pie
     kept = _ids(block, block.kept, block.n_rows)
     within = np.flatnonzero((kept >= first_row) & (kept < stop_row))
     if len(within):
-        labels, sq_distances = _labelled(block, naming)
+        labels, found = _labelled(block, naming)
         at = np.searchsorted(listed, kept[within])
         clusters[at] = naming.cluster_ids[labels[within]]
-        distances[at] = np.sqrt(sq_distances[within])
+        distances[at] = found[within]
         missing[at] = False
     return Piece(listed, clusters, distances, missing)
 
 
-def _labelled(block: Block, naming: Naming) -> tuple[Labels, Floats]:
-    """Return every packed row's label and squared distance, kept with the block for its other parts."""
+def _labelled(block: Block, naming: Naming) -> tuple[Labels, npt.NDArray[np.float32]]:
+    """Return every packed row's label and distance, kept with the block for its other parts."""
     held = block.cache.get("written")
     if held is None or (held[0] is not naming.centroids and not np.array_equal(held[0], naming.centroids)):
         labels = labels_of(block, naming.centroids, scan_of(naming.centroids, block.tiles.dtype))
-        held = (naming.centroids, labels, sq_distances_of(block, naming.centroids, labels))
+        sq_distances = sq_distances_of(block, naming.centroids, labels)
+        held = (naming.centroids, labels, np.sqrt(sq_distances).astype(np.float32))
         block.cache["written"] = held
     return held[1], held[2]
 

@@ -11,9 +11,10 @@ from kmeans_dask.errors import DataError, ModelError
 from kmeans_dask.lloyd import evaluated
 from kmeans_dask.model import to_bytes
 from pipeline.config import Job, job_from_sections, resolved
-from pipeline.estimate import check_memory, summary_of
+from pipeline.estimate import summary_of
 from pipeline.job import discarding, engine, load, run_record
 from pipeline.labels import Naming, write_labels
+from pipeline.room import check_room, settled
 from pipeline.runner import PlainRunner, Runner
 from pipeline.scoring import check_groups, groups_of, score, with_scores
 from pipeline.sink import Run, commit, new_run_id, open_run, probe
@@ -46,10 +47,11 @@ def _committed(job: Job, fitted: Run, runner: Runner, run_id: str, store: Store)
     conditional_put = runner.step("check-output", probe, store)
     plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
     check_groups(job, plan)
-    check_memory(job, plan, summary_of(job, plan))
+    check_room(job, plan, summary_of(job, plan))
     found = fitted.model
     with discarding(store, run_id), engine(job.dask) as cluster:
-        blocks, _ = runner.step("load", load, cluster, job, plan, found.preparation)
+        summary = settled(cluster, job, plan)
+        blocks, _ = runner.step("load", load, cluster, job, plan, found.preparation, summary)
         with closing(blocks):
             value = runner.step("score", evaluated, blocks, found.centroids)
             scored = score(blocks, found, job, runner)

@@ -28,8 +28,16 @@ class Runner(Protocol):
         """Return `fn(*args)`."""
         ...
 
-    def restarts(self, fn: "Callable[[Restart, Hook], Fit]", restarts: "Sequence[Restart]") -> "list[Fit]":
-        """Return `fn(restart, hook)` of each restart, in order; the hook logs, reports and stops."""
+    def restarts(
+        self,
+        fn: "Callable[[Restart, Hook], Fit]",
+        restarts: "Sequence[Restart]",
+        at_once: int | None = None,
+    ) -> "list[Fit]":
+        """Return `fn(restart, hook)` of each restart, in order; the hook logs, reports and stops.
+
+        at_once: how many run side by side, as many as there are cores by default.
+        """
         ...
 
 
@@ -73,13 +81,21 @@ class PlainRunner:
         logger.debug("step %s", name)
         return fn(*args)
 
-    def restarts(self, fn: "Callable[[Restart, Hook], Fit]", restarts: "Sequence[Restart]") -> "list[Fit]":
+    def restarts(
+        self,
+        fn: "Callable[[Restart, Hook], Fit]",
+        restarts: "Sequence[Restart]",
+        at_once: int | None = None,
+    ) -> "list[Fit]":
         """Return the fits in order."""
-        return side_by_side(fn, restarts, self.watch)
+        return side_by_side(fn, restarts, self.watch, at_once)
 
 
 def side_by_side(
-    fn: "Callable[[Restart, Hook], Fit]", restarts: "Sequence[Restart]", watch: Watch
+    fn: "Callable[[Restart, Hook], Fit]",
+    restarts: "Sequence[Restart]",
+    watch: Watch,
+    at_once: int | None = None,
 ) -> "list[Fit]":
     """Return the fits in order, made on threads; the first failure abandons the others and is raised.
 
@@ -100,7 +116,7 @@ def side_by_side(
         check()
         return fn(restart, hook)
 
-    with ThreadPoolExecutor(n_threads(len(restarts)), thread_name_prefix="restart") as pool:
+    with ThreadPoolExecutor(n_threads(len(restarts), at_once), thread_name_prefix="restart") as pool:
         try:
             futures = [pool.submit(copy_context().run, run, restart) for restart in restarts]
             wait(futures, return_when=FIRST_EXCEPTION)
@@ -113,6 +129,6 @@ def side_by_side(
     return [future.result() for future in futures]
 
 
-def n_threads(n_restarts: int) -> int:
-    """Return how many restarts run at once: more than there are cores only share them."""
-    return max(1, min(n_restarts, os.cpu_count() or 1))
+def n_threads(n_restarts: int, at_once: int | None = None) -> int:
+    """Return how many restarts run at once: by default, more than there are cores only share them."""
+    return max(1, min(n_restarts, at_once or os.cpu_count() or 1))

@@ -21,6 +21,7 @@ OPTIONS = {
     "job": ["--share", "0.002"],
     "start": ["--share", "0.01"],
     "memory": ["--share", "0.01"],
+    "disk": ["--share", "0.01"],
     "scaling": ["--share", "0.002"],
 }
 

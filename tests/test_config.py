@@ -134,7 +134,7 @@ def test_bad_set(tmp_path: Path, text: str) -> None:
         ("kmean.seed", "Did you mean kmeans?"),
         ("kmeans.workers", "Did you mean dask.workers?"),
         ("source.storage.endpont", "Did you mean source.storage.endpoint?"),
-        ("prepare.zzz", "Known here: scale."),
+        ("prepare.zzz", "Known here: scale, blocks."),
     ],
 )
 def test_unknown_key(tmp_path: Path, key: str, hint: str) -> None:

@@ -44,6 +44,12 @@ def test_a_survivor_that_holds_everything_gives_half() -> None:
     assert bytes_of([10] * 16, placed)["b"] >= 60
 
 
+def test_loads_that_may_not_move_stay() -> None:
+    """What one worker holds stays there, however much, and the other takes the rest."""
+    placed = place([10] * 8, dict.fromkeys(range(6), "a"), TWO, may_move=False)
+    assert placed == dict.fromkeys(range(6), "a") | dict.fromkeys((6, 7), "b")
+
+
 def test_loads_of_a_worker_that_is_gone_are_placed_anew() -> None:
     """What only a missing worker held is spread over those that are there."""
     placed = place([10] * 4, dict.fromkeys(range(4), "gone"), TWO)

@@ -56,6 +56,14 @@ def test_plan_travels(years: Path) -> None:
     assert read_rows(narrow, narrow.row_groups).columns[0].tolist() == [14.0, 15.0, 16.0, 17.0, 18.0]
 
 
+def test_a_narrowed_plan_of_many_row_groups_stays_small(tmp_path: Path) -> None:
+    """What travels with one load, and stays with its worker, is a fraction of the footer of a file of many chunks."""
+    path = tmp_path / "many.parquet"
+    pq.write_table(pa.table({f"x{f}": np.arange(400.0) for f in range(20)}), path, row_group_size=1)
+    plan = planned(str(path))
+    assert len(pickle.dumps(plan.narrowed(plan.row_groups[:1]))) < plan.files[0].metadata.serialized_size / 4
+
+
 def test_a_narrowed_plan_of_many_files_stays_small(years: Path) -> None:
     """What travels with one load does not grow with the number of files, nor with a long list of paths."""
     plan = planned([f"{years}/a.parquet", *(str(write(years / f"{i}.parquet", {"x": [1.0]})) for i in range(50))],

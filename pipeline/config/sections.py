@@ -93,6 +93,10 @@ class PrepareConfig(Section):
     scale: Literal["none", "standard"] = Field(
         "none", description="standard: divide by the standard deviation; constant columns become 0"
     )
+    blocks: Literal["auto", "memory", "disk"] = Field(
+        "auto",
+        description="where packed rows lie while they are clustered; auto: in memory if they fit, else on local disks",
+    )
 
 
 class ClusterRange(Section):

@@ -1,8 +1,10 @@
 """What a job will read, known before any row is read."""
 
+import zlib
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from operator import attrgetter
 
 import pyarrow as pa
@@ -13,6 +15,19 @@ from pipeline.filters import Filter
 from pipeline.storage import Entry
 
 PartitionValue = int | str | None
+_FOOTERS_AT_HAND = 4
+
+
+def packed_footer(metadata: pq.FileMetaData) -> bytes:
+    """Return a file's metadata as bytes for `SourceFile.footer`."""
+    sink = pa.BufferOutputStream()
+    metadata.write_metadata_file(sink)
+    return zlib.compress(sink.getvalue(), 1)
+
+
+@lru_cache(_FOOTERS_AT_HAND)
+def _metadata(footer: bytes) -> pq.FileMetaData:
+    return pq.read_metadata(pa.BufferReader(zlib.decompress(footer)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +43,12 @@ class SourceFile:
     first_row: int
     uri: str
     partition: tuple[PartitionValue, ...]  # one value for each of the plan's partition columns
-    metadata: pq.FileMetaData = field(repr=False, compare=False)
+    footer: bytes = field(repr=False, compare=False)  # packed: every load of a file carries it
+
+    @property
+    def metadata(self) -> pq.FileMetaData:
+        """The file's metadata, ten times as large as its footer or more."""
+        return _metadata(self.footer)
 
     @property
     def entry(self) -> Entry:

@@ -14,7 +14,7 @@ from pipeline.source import footers
 from pipeline.source.columns import Columns, choose, schema_of
 from pipeline.source.listing import Listed, list_files
 from pipeline.source.partitions import partition_columns
-from pipeline.source.plan import Part, PartitionValue, Plan, RowGroup, SourceFile
+from pipeline.source.plan import Part, PartitionValue, Plan, RowGroup, SourceFile, packed_footer
 from pipeline.source.statistics import Found, check
 
 PART_ROWS = 2**20
@@ -102,7 +102,7 @@ def _number(
                 first_row=first_row,
                 uri=file.uri,
                 partition=partition,
-                metadata=footer,
+                footer=packed_footer(footer),
             )
         )
         first_row += footer.num_rows
