@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +15,7 @@ from distributed.utils import LoopRunner, sync
 
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.errors import ConfigError, InfrastructureError
+from pipeline import scratch
 from pipeline.config import DaskConfig
 from pipeline.processes import deaf_to_sigint
 
@@ -86,7 +86,7 @@ def _no_scheduler(where: str, error: Exception) -> InfrastructureError:
 @contextmanager
 def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
     with (
-        _scratch(settings.local_directory) as scratch,
+        _scratch(settings.local_directory) as local_directory,
         _loop() as loop,
     ):
         try:
@@ -95,7 +95,7 @@ def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
                 n_workers=settings.workers,
                 threads_per_worker=settings.threads_per_worker,
                 memory_limit=settings.memory_limit,
-                local_directory=scratch,
+                local_directory=local_directory,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",  # any free port: /metrics and /health, and no clash of two jobs
                 preload=["pipeline.processes"],
@@ -111,15 +111,18 @@ def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
             cluster.close(timeout=5)
 
 
-def _scratch(directory: str | None) -> "tempfile.TemporaryDirectory[str]":
-    try:
-        return tempfile.TemporaryDirectory(prefix="kmeans-dask-", dir=directory)
-    except OSError as error:
-        raise ConfigError(
-            f"dask.local_directory: the workers' scratch cannot be made in "
-            f"{directory or 'the temporary directory'} ({error.strerror}). "
-            "Make that directory, or name another that can be written to."
-        ) from error
+@contextmanager
+def _scratch(directory: str | None) -> Iterator[str]:
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(scratch.folder(directory))
+        except OSError as error:
+            raise ConfigError(
+                f"dask.local_directory: the workers' scratch cannot be made in "
+                f"{directory or 'the temporary directory'} ({error.strerror}). "
+                "Make that directory, or name another that can be written to."
+            ) from error
+        yield path
 
 
 def _hint() -> str:

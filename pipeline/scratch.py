@@ -1,9 +1,12 @@
-"""Room for packed blocks on disks: where, how much is free, and whether it is a disk at all."""
+"""Scratch folders, and room for packed blocks on disks: where, how much is free, and whether it is a disk at all."""
 
+import fcntl
 import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kmeans_dask.errors import ConfigError, InfrastructureError
@@ -13,6 +16,34 @@ logger = logging.getLogger(__name__)
 
 _MOUNTS = Path("/proc/mounts")
 _IN_MEMORY = ("tmpfs", "ramfs")
+_PREFIX = "kmeans-dask-"
+_LOCK = "in-use"
+
+
+@contextmanager
+def folder(parent: str | None) -> Iterator[str]:
+    """Give a new folder, removed afterwards, as are those of processes that were killed; raises OSError."""
+    _remove_abandoned(Path(directory_of(parent)))
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as path, _held(Path(path)):
+        yield path
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process, put in its place when it is held; where there are none, none."""
+    with (path / f"{_LOCK}-soon").open("w") as lock:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (path / f"{_LOCK}-soon").rename(path / _LOCK)
+        yield
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for lock in parent.glob(f"{_PREFIX}*/{_LOCK}"):
+        with suppress(OSError), lock.open() as file:  # not ours, or gone by now
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent)
+            logger.info("removed %s, the scratch folder of a job that was killed", lock.parent)
 
 
 def directory_of(local_directory: str | None) -> str:

@@ -2,7 +2,10 @@
 
 import logging
 import os
+import shutil
+import subprocess
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +20,7 @@ import pytest
 from kmeans_dask.errors import DataError, InfrastructureError
 from pipeline import plan_job, run_job
 from pipeline.estimate import check_memory, summary_of
+from pipeline.runner import PlainRunner
 from pipeline.scratch import check_here, is_memory
 from pipeline.source import scan
 from tests.engine_jobs import Counted, job, listing, noise, result_files, write_files
@@ -177,6 +181,50 @@ def test_a_full_disk_ends_the_job(source: str, tmp_path: Path) -> None:
         run_job(disk_job(tmp_path, source, None))
     assert caught.value.exit_code == 3
     assert listing(tmp_path) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@dataclass(frozen=True)
+class Filling(PlainRunner):
+    """Leaves 1 MiB free in a folder before rows are read."""
+
+    folder: Path = Path()
+
+    def step(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
+        """Return `fn(*args)`."""
+        if name == "load":
+            (self.folder / "filler").write_bytes(bytes(shutil.disk_usage(self.folder).free - MIB))
+        return fn(*args)
+
+
+@pytest.mark.fault
+def test_a_disk_that_fills_up_on_workers_ends_the_job(source: str, tmp_path: Path, small_disk: Path) -> None:
+    """Where another fills the disk after the room was looked at, the job ends at once and gives its own part back."""
+    settings = disk_job(
+        tmp_path, source, {"workers": 2, "block_bytes": "64KiB", "local_directory": str(small_disk)}
+    )
+    with pytest.raises(
+        InfrastructureError, match=r"No space left on device.* are free\. Free some of that"
+    ) as caught:
+        run_job(settings, Filling(folder=small_disk))
+    assert str(small_disk) in str(caught.value)
+    assert listing(small_disk) == ["filler"]
+    (small_disk / "filler").unlink()
+    assert shutil.disk_usage(small_disk).used == 0
+    assert not (tmp_path / "out").exists()
 
 
 def test_room_is_looked_at_beforehand(tmp_path: Path) -> None:
