@@ -120,6 +120,8 @@ def _why(best: int, votes: dict[str, int | None], scores: Sequence[Score], gaps:
         sentences.append(f"{said[0].upper()}{said[1:]}.")
     if best == scores[-1].n_clusters:
         sentences.append("It is the largest number tried: try larger ones.")
+    elif best == scores[0].n_clusters > 2:
+        sentences.append("It is the smallest number tried: try smaller ones.")
     return " ".join(sentences)
 
 

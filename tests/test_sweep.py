@@ -196,6 +196,14 @@ def test_scores_of_which_no_two_agree() -> None:
     )
 
 
+def test_a_choice_at_the_small_end_says_so() -> None:
+    """Three clouds swept from 6 on: all that the scores can say is that fewer clusters are to be tried."""
+    found = choose_k(clouds(3), (6, 8, 10), n_init=2)
+    assert found.n_clusters == 6
+    assert found.why.endswith("It is the smallest number tried: try smaller ones.")
+    assert "smallest" not in choose_k(clouds(2), (2, 3, 4), n_init=2).why
+
+
 def test_the_elbow_breaks_ties_and_the_largest_k_is_told() -> None:
     """Of two numbers with as many rules, the elbow's is taken; a choice at the end of the range says so."""
     scores = [
