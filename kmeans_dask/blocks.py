@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from kmeans_dask import kernels
 from kmeans_dask.kernels import TILE
 
 Floats = npt.NDArray[np.float64]
@@ -125,19 +126,26 @@ def summarise(blocks: Sequence[Block]) -> Summary:
 def _summary(block: Block) -> Summary:
     if block.n_rows == 0:
         return Summary(0, 0, np.zeros(block.n_features), np.zeros(block.n_features), 0.0)
-    full, rest = divmod(block.n_rows, TILE)
-    parts = [block.tiles[:full, : block.n_features], block.tiles[full:, : block.n_features, :rest]]
-    lowest = _extreme(np.fmin, parts)
-    highest = _extreme(np.fmax, parts)
+    lowest, highest = _extremes(block)
     weighted = int(np.count_nonzero(block.weights)) if block.weights.size else block.n_rows
     heaviest = float(block.weights.max()) if block.weights.size else 1.0
     return Summary(block.n_rows, weighted, lowest, highest, heaviest)
 
 
-def _extreme(ufunc: np.ufunc, parts: Sequence[npt.NDArray[Any]]) -> Floats:
-    extremes = [ufunc.reduce(ufunc.reduce(part, axis=2), axis=0) for part in parts if part.size]
-    found: Floats = ufunc.reduce(extremes, axis=0).astype(np.float64)
-    return found
+def _extremes(block: Block) -> tuple[Floats, Floats]:
+    """Return each feature's extremes, (n_features,), NaN without a value."""
+    full, rest = divmod(block.n_rows, TILE)
+    lanes = np.full((2, block.n_features, TILE), np.inf, block.tiles.dtype)
+    lanes[1] = -np.inf
+    kernels.add_extremes(block.tiles[:full], *lanes)
+    if rest:
+        last = block.tiles[full, : block.n_features, :rest]
+        lanes[0, :, :rest] = np.fmin(lanes[0, :, :rest], last)
+        lanes[1, :, :rest] = np.fmax(lanes[1, :, :rest], last)
+    lowest, highest = lanes[0].min(axis=1) + 0.0, lanes[1].max(axis=1) + 0.0  # + 0.0: there is one zero
+    lowest, highest = lowest.astype(np.float64), highest.astype(np.float64)
+    some = lowest <= highest
+    return np.where(some, lowest, np.nan), np.where(some, highest, np.nan)
 
 
 def padded(n_features: int) -> int:

@@ -5,10 +5,10 @@ A row's id is first_row + kept[i], or first_row + i where kept is (0,); `where` 
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, WORK, add_squares, compiled, scan_tile, settle
-from kmeans_dask.pruning import local_arrays, narrow, nearest_to
+from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.rivals import narrow, nearest_to, room_for
+from kmeans_dask.scans import BEST, LABEL, SECOND, WORK, scan_tile, settle, squares_of_tile
 
-_BEST, _SECOND, _LABEL = 4 * TILE, 5 * TILE, 6 * TILE  # of `scan_tile`'s work
 _FEW = 2
 
 
@@ -21,9 +21,7 @@ def take_closer(tiles, n_rows, balls, scan, centroids, offset, state):  # type: 
     over where no row of the tile's ball can be as close to it as the farthest row is to its own, or as to another.
     """
     labels, sq_distances, farthest = state
-    k = centroids.shape[0]
-    columns, to_centre, found = centroids.T.copy(), np.empty(k), np.empty(k, np.int64)
-    thresholds, local = np.zeros(scan[0].shape[0], np.float32), local_arrays(scan, centroids)
+    (columns, to_centre, found), local = room_for(scan, centroids)
     new, nearest, work = np.empty(TILE), np.empty(TILE, np.int64), np.empty(WORK + TILE, tiles.dtype)
     for t in range(tiles.shape[0]):
         first = t * TILE
@@ -38,11 +36,8 @@ def take_closer(tiles, n_rows, balls, scan, centroids, offset, state):  # type: 
                 distances_to(tiles[t], rows, centroids[found[i]], new)
                 keep_closer(nearest, new, offset, held)
         else:
-            n4 = narrow(found, n, scan, centroids, thresholds, local)
-            near_scan = (local[0][:n4], local[1][:n4], local[2][:n4], scan[3], scan[4])
-            propose(tiles[t], rows, near_scan, local[3][:n], held[1], work, new, nearest)
-            for r in range(rows):
-                nearest[r] = found[nearest[r]]
+            near = narrow(found, n, scan, local)
+            propose(tiles[t], rows, near, centroids, found[:n], held[1], work, new, nearest)
             keep_closer(nearest, new, offset, held)
         if n:
             farthest[t] = held[1].max()
@@ -66,29 +61,30 @@ def within_reach(centre, radius, farthest, columns, to_centre, found):  # type: 
 
 
 @compiled()
-def propose(tile, rows, scan, centroids, sq_distances, work, new, nearest):  # type: ignore[no-untyped-def]
-    """Write which of the centroids (k, d) is nearest to each row, and its canonical squared distance.
+def propose(tile, rows, scan, centroids, candidates, sq_distances, work, new, nearest):  # type: ignore[no-untyped-def]
+    """Write which of the candidates (n,) among the centroids is nearest to each row, and its squared distance.
 
     Where even the scan's lower bound exceeds sq_distances, (rows,), the distance is infinite instead.
     """
     number = tile.dtype.type
-    doubt, floor, squares = number(scan[3]), number(scan[4]), work[WORK:]
+    doubts, squares = scan[2][0], work[WORK:]
+    doubt, floor = number(scan[2][1]), number(scan[2][2])
     more, less = number(1) + doubt, number(1) - doubt
     flat = tile.reshape(-1)
     scan_tile(flat, scan[0], scan[1], work)
-    add_squares(flat, squares)
+    squares_of_tile(flat, squares)
     for r in range(rows):
-        nearest[r] = np.int64(work[_LABEL + r])
+        nearest[r] = candidates[int(work[LABEL + r])]
     for r in range(rows):
-        near = work[_BEST + r] + squares[r] * less - floor
-        far = work[_SECOND + r] + squares[r] * less - floor
-        highest = work[_BEST + r] + scan[2][nearest[r]] + squares[r] * more + floor
+        near = work[BEST + r] + squares[r] * less - floor
+        far = work[SECOND + r] + squares[r] * less - floor
+        highest = work[BEST + r] + doubts[nearest[r]] + squares[r] * more + floor
         new[r] = np.inf if np.float64(near) > sq_distances[r] else 0.0
         work[r] = number(1) if far - highest > doubt * far else number(0)
     for r in range(rows):
         if new[r] == 0.0:
             if work[r] == number(0):
-                nearest[r] = settle(tile, r, centroids, nearest[r])
+                nearest[r] = settle(tile, r, centroids, candidates, nearest[r])
             for f in range(centroids.shape[1]):
                 difference = np.float64(tile[f, r]) - centroids[nearest[r], f]
                 new[r] += difference * difference

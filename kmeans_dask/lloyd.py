@@ -130,6 +130,7 @@ def lloyd(
     stop: Stop | None = None
     path = Track(identity.run, start)
     squares = math.inf
+    last_partials: Partials | None = None
     while stop is None:
         step = path.step(blocks, exact=not history)
         partials = _pass(blocks, step)
@@ -156,8 +157,9 @@ def lloyd(
         )
         last = now
         wants_stop = hook(history[-1])
-        means = updated(blocks, step.centroids, partials, step.scales, motion.frozen)
+        means = updated(blocks, step.centroids, partials, step.scales, motion.frozen, last_partials)
         new = motion.after(means, step.centroids)
+        last_partials = partials if motion == FREE else None
         # A refilled cluster moves a centroid, though the row it took may go back: then the next farthest is due.
         if step.before is not None and partials.changed == 0 and np.array_equal(new, step.centroids):
             stop = "converged"
@@ -270,7 +272,8 @@ def _explained(partials: Partials, step: Step) -> float:
     """Return the weighted sum of |x|^2 - |x - c|^2 over all rows: 2 c.S - W |c|^2 over the clusters."""
     sums_of, weights = _rounded(partials, step.scales)
     c = step.centroids.T
-    return math.fsum((c * (2.0 * sums_of - c * weights)).ravel().tolist())
+    terms = c * (2.0 * sums_of - c * weights)
+    return math.fsum(np.cumsum(terms, axis=1)[:, -1].tolist())
 
 
 def _rounded(partials: Partials, scales: Exponents) -> tuple[Floats, Floats]:
@@ -308,16 +311,20 @@ def total_weight(partials: Partials, scales: Exponents) -> float:
 
 
 def updated(
-    blocks: Blocks, centroids: Floats, partials: Partials, scales: Exponents, frozen: tuple[int, ...] = ()
-) -> Floats:
+    blocks: Blocks, centroids: Floats, partials: Partials, scales: Exponents, frozen: tuple[int, ...] = (),
+    last: Partials | None = None,
+) -> Floats:  # fmt: skip
     """Return each cluster's mean; an empty cluster takes a farthest row, or keeps its centroid if none is left.
 
-    An empty cluster among the frozen takes none.
+    An empty cluster among the frozen takes none. last: what the centroids were updated from, if they are its result.
     """
-    if partials.weight.shape[1] == 0 and partials.rows.min() > 0 and partials.rows.sum() < 2**31:
+    if _is_plain(partials):
+        wanted = np.ones(len(centroids), bool)
+        if last is not None and _is_plain(last):  # a cluster with the same rows has the same mean
+            wanted = (partials.rows != last.rows) | (partials.sums != last.sums).any(axis=(0, 1))
         means = centroids.copy()
         top, middle, low = partials.sums
-        kernels.means_of((top << 32) + middle, low, partials.rows, scales.columns - 63, means)
+        kernels.means_of((top << 32) + middle, low, partials.rows, scales.columns - 63, wanted, means)
         return means
     totals = _Totals.of(partials, scales)
     empty = [j for j, weight in enumerate(totals.weights) if weight == 0 and j not in frozen]
@@ -326,6 +333,11 @@ def updated(
         rows = blocks.map_reduce(passes.farthest_rows, centroids, m, combine=partial(passes.farthest, m=m))
         totals.refill(empty, rows)
     return totals.means(centroids)
+
+
+def _is_plain(partials: Partials) -> bool:
+    """Whether every cluster has rows, none of them weighted, and few enough for the kernel."""
+    return bool(partials.weight.shape[1] == 0 and partials.rows.min() > 0 and partials.rows.sum() < 2**31)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 """A packed block in, the same rows with near ones side by side out: so that most tiles lie in one cluster.
 
 Rows are split by the nearest of 16 rows of theirs, and each part again while that brings rows nearer to each other.
+The first split moves the rows themselves, so that the later ones find theirs in the processor's cache.
 Neighbouring tiles are then dealt over the block, so that any run of tiles is a fair sample and threads get equal work.
 No result depends on the order of rows: sums are exact, and whatever names a row does so by its row id.
 """
@@ -10,19 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask.kernels import TILE, WORK, compiled, scan_tile
+from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.scans import LABEL, WORK, scan_tile
 
-Rows = npt.NDArray[Any]
+Tiles = npt.NDArray[Any]
 Order = npt.NDArray[np.uint32]
-Places = npt.NDArray[np.int64]
 _PIVOTS = 16
-_LEVELS = 4  # more would make parts of less than a tile
+_LEVELS = 3  # after the first; more would make parts of less than a tile
 _LEAF_ROWS = 2 * TILE
 LEAST_ROWS = 32 * TILE
 _MOST_FEATURES = 1024
 _DEALT = 64
 _SAMPLE_ROWS = 8 * TILE
-_FITTING = 4
+_FITTING = 3
 _LEFT = 0.75  # a split is worth its time when it leaves less than this of the rows' spread
 
 
@@ -31,21 +32,16 @@ def worth_ordering(n_rows: int, n_features: int) -> bool:
     return n_rows >= LEAST_ROWS and n_features <= _MOST_FEATURES
 
 
-def nearness_order(rows: Rows) -> tuple[Order, Places]:
-    """Return the order of rows (n, d4) in which near ones follow each other, and the place of each of its tiles."""
-    n_rows = len(rows)
-    order, other = np.arange(n_rows, dtype=np.uint32), np.empty(n_rows, np.uint32)
-    starts = np.array([0, n_rows])
-    for level in range(_LEVELS):
-        next_starts = np.empty((len(starts) - 1) * _PIVOTS + 1, np.int64)
-        if not split(rows, order, starts, other, next_starts, level == 0):
-            break
-        order, other = other, order
-        starts = next_starts[np.flatnonzero(np.diff(next_starts, append=n_rows + 1))]
-    return order, _dealt(n_rows)
+def order_tiles(tiles: Tiles, n_rows: int) -> Order:
+    """Bring near rows of tiles (n_tiles, d4, 128) together, in place; return where each row was, (n_rows,)."""
+    rows, was = np.empty((n_rows, tiles.shape[1]), tiles.dtype), np.empty(n_rows, np.uint32)
+    order = order_rows(rows, deal_rows(tiles, rows, was))
+    now = np.empty(n_rows, np.uint32)
+    gather_tiles(rows, order, was, _places(n_rows), tiles, now)
+    return now
 
 
-def _dealt(n_rows: int) -> Places:
+def _places(n_rows: int) -> npt.NDArray[np.int64]:
     """Return the place of each tile when whole tiles are dealt to 64 hands, which then lie one after another."""
     n_whole = n_rows // TILE
     dealt = np.concatenate([np.arange(hand, n_whole, _DEALT) for hand in range(_DEALT)])
@@ -56,40 +52,21 @@ def _dealt(n_rows: int) -> Places:
 
 
 @compiled()
-def rows_of(tiles, rows):  # type: ignore[no-untyped-def]
-    """Write the rows (n, d4) of tiles (n_tiles, d4, 128)."""
-    for t in range(tiles.shape[0]):
-        first = t * TILE
-        for begin in range(0, tiles.shape[1], 16):  # a cache line of each row at a time
-            for r in range(min(TILE, rows.shape[0] - first)):
-                for f in range(begin, min(begin + 16, tiles.shape[1])):
-                    rows[first + r, f] = tiles[t, f, r]
-
-
-@compiled()
-def gather_ids(order, places, ids):  # type: ignore[no-untyped-def]
-    """Write order (n,) as `gather_tiles` lays the rows out."""
-    for i in range(places.shape[0]):
-        first, to = i * TILE, places[i] * TILE
-        for r in range(min(TILE, order.shape[0] - first)):
-            ids[to + r] = order[first + r]
-
-
-@compiled()
 def gathered(rows, order, tile):  # type: ignore[no-untyped-def]
     """Write up to 128 of the rows, those in this order, to a tile (d4, 128)."""
-    for first in range(0, rows.shape[1], 16):  # a cache line of each row at a time
+    for f in range(rows.shape[1]):  # a first feature fetches a cache line of every row, all of them at once
         for r in range(order.shape[0]):
-            row = order[r]
-            for f in range(first, min(first + 16, rows.shape[1])):
-                tile[f, r] = rows[row, f]
+            tile[f, r] = rows[order[r], f]
 
 
 @compiled()
-def gather_tiles(rows, order, places, tiles):  # type: ignore[no-untyped-def]
-    """Write the rows in this order, (n,), as tiles (n_tiles, d4, 128), the i-th at places[i]."""
+def gather_tiles(rows, order, was, places, tiles, now):  # type: ignore[no-untyped-def]
+    """Write the rows in this order, (n,), as tiles (n_tiles, d4, 128), the i-th at places[i], and their was to now."""
     for i in range(tiles.shape[0]):
-        gathered(rows, order[i * TILE : min((i + 1) * TILE, order.shape[0])], tiles[places[i]])
+        chosen = order[i * TILE : min((i + 1) * TILE, order.shape[0])]
+        gathered(rows, chosen, tiles[places[i]])
+        for r in range(chosen.shape[0]):
+            now[places[i] * TILE + r] = was[chosen[r]]
 
 
 @compiled()
@@ -118,20 +95,9 @@ def chain(pivots, negative, squares):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def starts_of(starts, first):  # type: ignore[no-untyped-def]
-    """Turn counts of parts, (16,), into where each starts, from first on."""
-    at = first
-    for p in range(starts.shape[0]):
-        count = starts[p]
-        starts[p] = at
-        at += count
-
-
-@compiled()
-def pivots_of(rows, order, pivots, negative, squares):  # type: ignore[no-untyped-def]
-    """Fit pivots (16, d4) to a sample of the rows in this order; return the share of its spread that they leave."""
+def pivots_of(rows, order, n, pivots, negative, squares):  # type: ignore[no-untyped-def]
+    """Fit pivots (16, d4) to n of the rows in this order; return the share of their spread that is left."""
     d4 = rows.shape[1]
-    n = max(TILE, min(_SAMPLE_ROWS, order.shape[0] // 8) // TILE * TILE)
     tiles, work = np.empty((n // TILE, d4, TILE), rows.dtype), np.empty(WORK, rows.dtype)
     sample = np.empty(n, order.dtype)
     for i in range(n):
@@ -139,81 +105,142 @@ def pivots_of(rows, order, pivots, negative, squares):  # type: ignore[no-untype
     for t in range(n // TILE):
         gathered(rows, sample[t * TILE : (t + 1) * TILE], tiles[t])
     for p in range(_PIVOTS):
+        pivots[p] = rows[sample[(2 * p + 1) * n // (2 * _PIVOTS)]]
+    squared, explained = 0.0, 0.0
+    mean = np.zeros(d4)
+    for i in range(n):
         for f in range(d4):
-            pivots[p, f] = rows[sample[(2 * p + 1) * n // (2 * _PIVOTS)], f]
+            x = np.float64(rows[sample[i], f])
+            mean[f] += x
+            squared += x * x
+    for f in range(d4):
+        explained += mean[f] * mean[f] / n
+    spread = squared - explained
+    if not spread > 0.0:
+        return 1.0
     for _ in range(_FITTING):
         chain(pivots, negative, squares)
-        left = fit_once(tiles, negative, squares, work, pivots)
+        explained = fit_once(rows, sample, tiles, negative, squares, work, pivots)
     chain(pivots, negative, squares)
-    return left
+    return (squared - explained) / spread
 
 
 @compiled()
-def fit_once(tiles, negative, squares, work, pivots):  # type: ignore[no-untyped-def]
-    """Move each pivot to the mean of the rows nearest to it; return the share of the rows' spread that is left."""
-    n_tiles, d4, _ = tiles.shape
-    sums, counts, mean = np.zeros((_PIVOTS, d4)), np.zeros(_PIVOTS), np.zeros(d4)
-    total = 0.0
-    for t in range(n_tiles):
+def fit_once(rows, sample, tiles, negative, squares, work, pivots):  # type: ignore[no-untyped-def]
+    """Move each pivot to the mean of the sampled rows nearest to it; return the sum of n |mean|^2 over the pivots."""
+    d4 = rows.shape[1]
+    sums, counts = np.zeros((_PIVOTS, d4)), np.zeros(_PIVOTS)
+    for t in range(tiles.shape[0]):
         scan_tile(tiles[t].reshape(-1), negative, squares, work)
         for r in range(TILE):
-            counts[int(work[6 * TILE + r])] += 1.0
-        for f in range(d4):
-            for r in range(TILE):
-                x = np.float64(tiles[t, f, r])
-                sums[int(work[6 * TILE + r]), f] += x
-                mean[f] += x
-                total += x * x
-    n = n_tiles * TILE
-    left = total
-    for f in range(d4):
-        total -= mean[f] * mean[f] / n
+            p, row = int(work[LABEL + r]), rows[sample[t * TILE + r]]
+            counts[p] += 1.0
+            for f in range(d4):
+                sums[p, f] += row[f]
+    explained = 0.0
     for p in range(_PIVOTS):
         if counts[p] > 0.0:
             for f in range(d4):
-                left -= sums[p, f] * sums[p, f] / counts[p]
+                explained += sums[p, f] * sums[p, f] / counts[p]
                 pivots[p, f] = sums[p, f] / counts[p]
-    return left / total if total > 0.0 else 1.0
+    return explained
 
 
 @compiled()
-def split(rows, order, starts, out, out_starts, always):  # type: ignore[no-untyped-def]
-    """Split each part of order, from one start to the next, by the nearest of 16 pivots; return how many were.
+def deal_rows(tiles, rows, was):  # type: ignore[no-untyped-def]
+    """Write the rows of tiles by the nearest of 16 pivots, (n, d4), and where each was; return the parts' starts."""
+    n_rows, d4 = rows.shape
+    pivots, work = np.empty((_PIVOTS, d4), rows.dtype), np.empty(WORK, rows.dtype)
+    negative, squares = np.empty_like(pivots), np.empty(_PIVOTS, rows.dtype)
+    n = min(_SAMPLE_ROWS, n_rows // TILE * TILE)
+    sample = np.empty((n, d4), rows.dtype)
+    for i in range(n):
+        at = (2 * i + 1) * n_rows // (2 * n)
+        for f in range(d4):
+            sample[i, f] = tiles[at // TILE, f, at % TILE]
+    pivots_of(sample, np.arange(n), n, pivots, negative, squares)
+    keys, starts = np.empty(n_rows, np.uint8), np.zeros(_PIVOTS + 1, np.int64)
+    for t in range(tiles.shape[0]):
+        scan_tile(tiles[t].reshape(-1), negative, squares, work)
+        for r in range(min(TILE, n_rows - t * TILE)):
+            key = np.uint8(work[LABEL + r])
+            keys[t * TILE + r] = key
+            starts[key + 1] += 1
+    for p in range(_PIVOTS):
+        starts[p + 1] += starts[p]
+    at_part = starts.copy()
+    for t in range(tiles.shape[0]):
+        first = t * TILE
+        for r in range(min(TILE, n_rows - first)):
+            to = at_part[keys[first + r]]
+            at_part[keys[first + r]] += 1
+            was[to] = first + r
+            for f in range(d4):
+                rows[to, f] = tiles[t, f, r]
+    return starts
 
-    rows (n, d4), order (n,) uint32, starts (m + 1,): in; out (n,), out_starts (16 m + 1,): out.
+
+@compiled()
+def order_rows(rows, starts):  # type: ignore[no-untyped-def]
+    """Return an order of rows (n, d4) in which each part stays where it is and its near rows follow each other."""
+    n_rows = rows.shape[0]
+    order, other, keys = (
+        np.arange(n_rows).astype(np.uint32),
+        np.empty(n_rows, np.uint32),
+        np.empty(n_rows, np.uint8),
+    )
+    for p in range(starts.shape[0] - 1):
+        a, b = starts[p], starts[p + 1]
+        parts = np.array([a, b])
+        for _ in range(_LEVELS):
+            parts, done = split(rows, order, parts, other, keys)
+            order[a:b] = other[a:b]
+            if done == 0:
+                break
+    return order
+
+
+@compiled()
+def split(rows, order, starts, out, keys):  # type: ignore[no-untyped-def]
+    """Split each part of order, from one start to the next, by the nearest of 16 pivots where that is worth its time.
+
+    rows (n, d4), order (n,) uint32, starts (m + 1,): in; out (n,): out, keys (n,) uint8: work. Return the new starts,
+    and how many parts were split.
     """
     d4 = rows.shape[1]
     tile, work = np.zeros((d4, TILE), rows.dtype), np.empty(WORK, rows.dtype)
     pivots = np.empty((_PIVOTS, d4), rows.dtype)
     negative, squares = np.empty_like(pivots), np.empty(_PIVOTS, rows.dtype)
-    keys = np.empty(rows.shape[0], np.uint8)
-    done = 0
+    found, n_found, done = np.empty((starts.shape[0] - 1) * _PIVOTS + 1, np.int64), 0, 0
+    counts = np.empty(_PIVOTS, np.int64)
     for g in range(starts.shape[0] - 1):
         a, b = starts[g], starts[g + 1]
-        parts = out_starts[g * _PIVOTS : (g + 1) * _PIVOTS]
-        wanted = b - a > _LEAF_ROWS and (
-            pivots_of(rows, order[a:b], pivots, negative, squares) < _LEFT or always
-        )
-        if not wanted:
+        n = max(TILE, min(_SAMPLE_ROWS, (b - a) // 8) // TILE * TILE)
+        if b - a <= _LEAF_ROWS or pivots_of(rows, order[a:b], n, pivots, negative, squares) >= _LEFT:
             out[a:b] = order[a:b]
-            parts[0] = a
-            parts[1:] = b
+            found[n_found] = a
+            n_found += 1
             continue
         done += 1
-        parts[:] = 0
+        counts[:] = 0
         for first in range(a, b, TILE):
             n = min(TILE, b - first)
             gathered(rows, order[first : first + n], tile)
             scan_tile(tile.reshape(-1), negative, squares, work)
             for r in range(n):
-                key = np.uint8(work[6 * TILE + r])
+                key = np.uint8(work[LABEL + r])
                 keys[first + r] = key
-                parts[key] += 1
-        starts_of(parts, a)
-        at = parts.copy()
+                counts[key] += 1
+        at = a
+        for p in range(_PIVOTS):
+            if counts[p] > 0:
+                found[n_found] = at
+                n_found += 1
+            at += counts[p]
+            counts[p] = at - counts[p]
         for i in range(a, b):
             key = keys[i]
-            out[at[key]] = order[i]
-            at[key] += 1
-    out_starts[out_starts.shape[0] - 1] = order.shape[0]
-    return done
+            out[counts[key]] = order[i]
+            counts[key] += 1
+    found[n_found] = starts[-1]
+    return found[: n_found + 1].copy(), done

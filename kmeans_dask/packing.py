@@ -7,7 +7,7 @@ zero and is rounded so coarsely that exact ties between rows stay ties.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,7 +91,7 @@ class RowRange:
 
 def provisional(head: Sequence[Column] | Column, wishes: Wishes) -> Preparation:
     """Return the preparation for packing, from the first 65,536 rows of each column: its shift alone."""
-    shift = np.array([_shift(column[:HEAD_ROWS]) for column in head])
+    shift = np.array([_shift(column) for column in _head(head)])
     zeros, ones = np.zeros(len(shift)), np.ones(len(shift))
     if wishes.metric == "cosine" and wishes.scaling == "none":
         shift = zeros  # directions are seen from the origin of the user's units
@@ -108,9 +108,19 @@ def provisional(head: Sequence[Column] | Column, wishes: Wishes) -> Preparation:
     )
 
 
-def _shift(column: Column) -> float:
-    values = column.astype(np.float64)
-    values = values[~np.isnan(values)]
+def _head(columns: Sequence[Column] | Column) -> Iterator[Floats]:
+    """Yield the first 65,536 values of each column that are not NaN, as float64."""
+    if isinstance(columns, np.ndarray):
+        tiles = np.zeros((-(-min(HEAD_ROWS, columns.shape[1]) // TILE), len(columns), TILE))
+        kernels.pack_rows(columns[:, :HEAD_ROWS].T, np.zeros(len(columns)), tiles, np.empty(len(columns)))
+        columns = [tiles[:, f].reshape(-1)[: columns.shape[1]] for f in range(len(columns))]
+    for column in columns:
+        values = column[:HEAD_ROWS].astype(np.float64, copy=False)
+        missing = np.isnan(values)
+        yield values[~missing] if missing.any() else values
+
+
+def _shift(values: Floats) -> float:
     if not values.size:
         return 0.0
     lowest, highest = float(values.min()), float(values.max())
@@ -183,12 +193,7 @@ def ordered(block: Block) -> Block:
     """Return the block with near rows side by side, if it has enough rows for that to be of use."""
     if not worth_ordering(block.n_rows, block.n_features):
         return block
-    rows = np.empty((block.n_rows, block.tiles.shape[1]), block.tiles.dtype)
-    ordering.rows_of(block.tiles, rows)
-    order, places = ordering.nearness_order(rows)
-    ordering.gather_tiles(rows, order, places, block.tiles)
-    kept = np.empty_like(order)
-    ordering.gather_ids(order, places, kept)
+    kept = ordering.order_tiles(block.tiles, block.n_rows)
     weights = block.weights[kept] if block.weights.size else block.weights
     return replace(block, kept=kept if block.kept is None else block.kept[kept], weights=weights, cache={})
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, pruning, sums
+from kmeans_dask import kernels, ledgers, rivals, sums
 from kmeans_dask.blocks import Block, Floats, Labels, Summary, padded, without_rows
 from kmeans_dask.sums import Limbs
 
-Scan = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], float, float]
+Scan = tuple[npt.NDArray[Any], npt.NDArray[Any], tuple[npt.NDArray[Any], float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def digest(centroids: Floats) -> str:
 
 
 def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
-    """Return centroids as `kernels.judge` scans them."""
+    """Return centroids as `scans.judge` scans them."""
     k, d = centroids.shape
     k4 = padded(k)
     negative = np.zeros((k4, padded(d)), dtype)
@@ -72,11 +72,11 @@ def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
     info = np.finfo(dtype)
     # Twice the bound of a score's error over |x|^2 + |c|^2; the canonical distances round to float64 too.
     doubt = 4 * (padded(d) + 8) * (float(info.eps) / 2 + 2.0**-52)
-    with np.errstate(over="ignore"):  # a given centroid beyond float32 leaves every row to `kernels.settle`
+    with np.errstate(over="ignore"):  # a given centroid beyond float32 leaves every row to `scans.settle`
         negative[:k, :d] = -2.0 * centroids
         squares[:k] = sq_norms * (1 - doubt)
         doubts[:k] = sq_norms * (2 * doubt)
-    return negative, squares, doubts, doubt, float(info.tiny) * (d + 8)
+    return negative, squares, (doubts, doubt, float(info.tiny) * (d + 8))
 
 
 def balls_of(block: Block) -> tuple[Floats, Floats]:
@@ -84,7 +84,7 @@ def balls_of(block: Block) -> tuple[Floats, Floats]:
     balls = block.cache.get("balls")
     if balls is None:
         balls = (np.empty((len(block.tiles), block.n_features)), np.empty(len(block.tiles)))
-        pruning.balls_of(block.tiles, block.n_rows, *balls)
+        rivals.balls_of(block.tiles, block.n_rows, *balls)
         block.cache["balls"] = balls
     found: tuple[Floats, Floats] = balls
     return found
@@ -95,7 +95,7 @@ def tile_sums_of(block: Block, factors: Floats) -> tuple[npt.NDArray[np.int64], 
     held = block.cache.get("tile sums")
     if held is None or not np.array_equal(held[0], factors):
         high, low = np.empty((2, len(block.tiles), block.n_features + 1), np.int64)
-        pruning.sums_of_tiles(block.tiles, block.n_rows, block.weights, factors, high, low)
+        ledgers.sums_of_tiles(block.tiles, block.n_rows, block.weights, factors, high, low)
         held = (factors, high, low)
         block.cache["tile sums"] = held
     return held[1], held[2]
@@ -104,7 +104,7 @@ def tile_sums_of(block: Block, factors: Floats) -> tuple[npt.NDArray[np.int64], 
 def labels_of(block: Block, centroids: Floats, scan: Scan) -> Labels:
     """Return the label of each packed row, (n_rows,) int32."""
     labels = np.empty(block.n_rows, np.int32)
-    pruning.label_rows(block.tiles, block.n_rows, balls_of(block), scan, centroids, labels)
+    rivals.label_rows(block.tiles, block.n_rows, balls_of(block), scan, centroids, labels)
     return labels
 
 

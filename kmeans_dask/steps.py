@@ -62,7 +62,7 @@ class _State:
     slack: list[npt.NDArray[np.float32]]
     owners: list[npt.NDArray[np.int32]]  # of tiles; see `pruning.relabel_rows`
     gaps: list[Floats]
-    totals: tuple[npt.NDArray[np.int64], ...]  # high, low (d, k); rows (k,); high, low of the weights
+    totals: tuple[npt.NDArray[np.int64], ...]  # high, low (k, d); rows (k,); high, low of the weights
     changed: int = 0
 
 
@@ -75,7 +75,7 @@ def lloyd_pass(blocks: Sequence[Block], step: Step) -> Partials:
         state.changed = sum(_relabelled(block, step, state, i, fresh=False) for i, block in enumerate(blocks))
         state.names = step.names
     high, low, rows, weight_high, weight_low = state.totals
-    weight, columns = sums.normalised(weight_high, weight_low), sums.normalised(high, low)
+    weight, columns = sums.normalised(weight_high, weight_low), sums.normalised(high.T.copy(), low.T.copy())
     inertia = _inertia(blocks, state, step) if step.exact else 0
     partials = Partials(rows.copy(), weight, columns, inertia, state.changed)
     blocks[0].cache[step.run] = state
@@ -100,7 +100,7 @@ def _labelled(blocks: Sequence[Block], step: Step) -> _State:
     k, d = step.centroids.shape
     weighted = any(block.weights.size for block in blocks)
     totals = (
-        np.zeros((d, k), np.int64), np.zeros((d, k), np.int64), np.zeros(k, np.int64),
+        np.zeros((k, d), np.int64), np.zeros((k, d), np.int64), np.zeros(k, np.int64),
         np.zeros(k if weighted else 0, np.int64), np.zeros(k if weighted else 0, np.int64),
     )  # fmt: skip
     labels = [np.zeros(block.n_rows, np.int32) for block in blocks]
@@ -124,7 +124,7 @@ def _relabelled(block: Block, step: Step, state: _State, i: int, *, fresh: bool)
         pruning.relabel_rows(
             (block.tiles, block.n_rows, block.weights),
             balls_of(block), tile_sums_of(block, step.factors), step.scan, step.centroids,
-            (step.thresholds, step.drift, step.factors, fresh),
+            (step.thresholds, step.drift, fresh), step.factors,
             (state.labels[i], state.slack[i], state.owners[i], state.gaps[i]), state.totals,
         )
     )  # fmt: skip

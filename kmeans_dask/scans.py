@@ -1,0 +1,218 @@
+"""The compiled scan: rows against centroids, in float32 or float64, and what it leaves open decided exactly.
+
+Rows lie in lanes, feature by feature: 128 of them, a tile, or 32 that were gathered from one, a few.
+The scan only proposes: whatever its rounding, `settle` decides what it leaves open. So the compiler may fuse
+multiply-adds in it, and nowhere else. One flat work array with constant offsets lets it vectorise without checks for
+overlap: four scores of each row, then its best, second best and label.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kmeans_dask.kernels import TILE, compiled
+
+Kernel = Callable[..., Any]
+FEW = 32
+BEST, SECOND, LABEL = 4 * TILE, 5 * TILE, 6 * TILE  # where in the work of `scan_tile`
+WORK = 7 * TILE
+
+
+def scan_of_width(width: int) -> Kernel:
+    """Return the scan of this many rows."""
+    best_at, second_at, label_at = 4 * width, 5 * width, 6 * width
+
+    @compiled(fastmath={"contract"})
+    def scan(tile, negative, squares, work):  # type: ignore[no-untyped-def]
+        """Find each row's best and second best centroid up to rounding.
+
+        tile (d4 * width,), negative (k4, d4) = -2 * centroid, squares (k4,) = |centroid|^2, infinite for padding: in;
+        work (7 * width,): out. The score |c|^2 - 2 x.c is the squared distance less |x|^2.
+        """
+        number = work.dtype.type
+        for r in range(width):
+            work[best_at + r] = np.inf
+            work[second_at + r] = np.inf
+            work[label_at + r] = 0
+        for j in range(0, negative.shape[0], 4):
+            q0, q1, q2, q3 = squares[j], squares[j + 1], squares[j + 2], squares[j + 3]
+            for r in range(width):
+                work[r] = q0
+                work[width + r] = q1
+                work[2 * width + r] = q2
+                work[3 * width + r] = q3
+            for f in range(0, negative.shape[1], 4):
+                a0, a1, a2, a3 = negative[j, f], negative[j, f + 1], negative[j, f + 2], negative[j, f + 3]
+                b0, b1, b2, b3 = (
+                    negative[j + 1, f],
+                    negative[j + 1, f + 1],
+                    negative[j + 1, f + 2],
+                    negative[j + 1, f + 3],
+                )
+                c0, c1, c2, c3 = (
+                    negative[j + 2, f],
+                    negative[j + 2, f + 1],
+                    negative[j + 2, f + 2],
+                    negative[j + 2, f + 3],
+                )
+                d0, d1, d2, d3 = (
+                    negative[j + 3, f],
+                    negative[j + 3, f + 1],
+                    negative[j + 3, f + 2],
+                    negative[j + 3, f + 3],
+                )
+                x = tile[f * width : (f + 4) * width]
+                for r in range(width):
+                    x0, x1, x2, x3 = x[r], x[width + r], x[2 * width + r], x[3 * width + r]
+                    work[r] = work[r] + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+                    work[width + r] = work[width + r] + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+                    work[2 * width + r] = work[2 * width + r] + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
+                    work[3 * width + r] = work[3 * width + r] + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
+            # The four scores fold into best, second best and label; by selects, so that it vectorises.
+            l0, l1, l2, l3 = number(j), number(j + 1), number(j + 2), number(j + 3)
+            for r in range(width):
+                best, second, label = work[best_at + r], work[second_at + r], work[label_at + r]
+                s = work[r]
+                rest = best if s < best else s
+                second = rest if rest < second else second
+                label = l0 if s < best else label
+                best = s if s < best else best
+                s = work[width + r]
+                rest = best if s < best else s
+                second = rest if rest < second else second
+                label = l1 if s < best else label
+                best = s if s < best else best
+                s = work[2 * width + r]
+                rest = best if s < best else s
+                second = rest if rest < second else second
+                label = l2 if s < best else label
+                best = s if s < best else best
+                s = work[3 * width + r]
+                rest = best if s < best else s
+                second = rest if rest < second else second
+                label = l3 if s < best else label
+                best = s if s < best else best
+                work[best_at + r] = best
+                work[second_at + r] = second
+                work[label_at + r] = label
+
+    return scan
+
+
+def squares_of_width(width: int) -> Kernel:
+    """Return the function that writes the squared norms of this many rows."""
+
+    @compiled(fastmath={"contract"})
+    def add_squares(tile, squares):  # type: ignore[no-untyped-def]
+        """Write each row's squared norm, (width,), up to rounding; tile (d4 * width,)."""
+        for r in range(width):
+            squares[r] = 0
+        for f in range(tile.shape[0] // width):
+            x = tile[f * width : (f + 1) * width]
+            for r in range(width):
+                squares[r] += x[r] * x[r]
+
+    return add_squares
+
+
+def slack_of_width(width: int) -> Kernel:
+    """Return the function that turns scores of this many rows into labels and slack."""
+    best_at, second_at, label_at = 4 * width, 5 * width, 6 * width
+
+    @compiled()
+    def slack_of(work, squares, doubts, thresholds, candidates, bound, labels, slack):  # type: ignore[no-untyped-def]
+        """Write labels and slack, (width,) each, of scanned rows; return how many are left to settle.
+
+        A row's slack is by how much its nearest centroid is nearer than any other, less all rounding, plus the
+        threshold of its label; -inf where the two best are too close to call, or not numbers. candidates: the
+        centroids scanned; bound: what the squared distances of others exceed the nearest one's by.
+        """
+        of_centroids, doubt, floor = doubts
+        number = work.dtype.type
+        more, less, floor = number(1.0 + doubt), number(1.0 - doubt), number(floor)
+        doubt, margin, zero, none = number(doubt), number(2.0**-20), number(0), number(-np.inf)
+        farthest, beyond = number(2.0**124), number(bound * (1.0 - 2.0**-18))
+        for r in range(width):
+            labels[r] = np.int32(candidates[int(work[label_at + r])])
+        for r in range(width):
+            work[r] = of_centroids[labels[r]]
+        unsettled = 0
+        for r in range(width):
+            near = work[best_at + r] + work[r] + squares[r] * more + floor
+            far = work[second_at + r] + squares[r] * less - floor
+            far = far if far < farthest else farthest
+            clear = far - near > doubt * far
+            others = work[best_at + r] + beyond + squares[r] * less - floor
+            far = others if others < far else far
+            near, far = np.sqrt(near if near > zero else zero), np.sqrt(far if far > zero else zero)
+            gap = (far - near) - (far + near) * margin
+            work[r] = gap if clear else none
+            unsettled += 0 if clear else 1
+        for r in range(width):
+            threshold = thresholds[labels[r]]
+            reached = np.float32(work[r]) + threshold
+            # The last term covers what float32 rounds off its smallest numbers.
+            lowered = reached - (abs(reached) + threshold) * np.float32(2.0**-21) - np.float32(2.0**-140)
+            slack[r] = np.float32(-np.inf) if work[r] == none else lowered
+        return unsettled
+
+    return slack_of
+
+
+scan_tile, scan_few = scan_of_width(TILE), scan_of_width(FEW)
+squares_of_tile, squares_of_few = squares_of_width(TILE), squares_of_width(FEW)
+slack_of_tile, slack_of_few = slack_of_width(TILE), slack_of_width(FEW)
+
+
+@compiled()
+def settle(tile, r, centroids, candidates, proposed):  # type: ignore[no-untyped-def]
+    """Return the lowest candidate j that minimises the float64 sum over features, in order, of (x - c)^2 for one row.
+
+    Partial sums never fall, so a sum above the best so far can stop early.
+    """
+    n_features = centroids.shape[1]
+    best = 0.0
+    for f in range(n_features):
+        difference = np.float64(tile[f, r]) - centroids[proposed, f]
+        best += difference * difference
+    label = proposed
+    for i in range(candidates.shape[0]):
+        j = candidates[i]
+        total = 0.0
+        for f in range(n_features):
+            difference = np.float64(tile[f, r]) - centroids[j, f]
+            total += difference * difference
+            if total > best:
+                break
+        if total < best or (total == best and j < label):
+            best = total
+            label = j
+    return label
+
+
+@compiled()
+def judge(tiles, scan, centroids, thresholds, rows, candidates, bound, found):  # type: ignore[no-untyped-def]
+    """Scan rows in lanes, of the block or gathered, and write their labels and slack to found = (labels, slack).
+
+    scan = (negative, squares, doubts): see `scan_tile` for the first two, of the candidates; the squares are lowered
+    by half of what rounding can do to a score. doubts = (of each centroid, (k4,): what it can do through a centroid;
+    doubt: through a row, by its square; floor). rows = (lanes (d4, 128 or 32), their places in the block (n,)).
+    candidates (n,) int64: the centroids scanned; bound: see `slack_of_tile`.
+    """
+    lanes, places = rows
+    work, squares = np.empty(WORK, tiles.dtype), np.empty(TILE, tiles.dtype)
+    flat = lanes.reshape(-1)
+    if lanes.shape[1] == TILE:
+        scan_tile(flat, scan[0], scan[1], work)
+        squares_of_tile(flat, squares)
+        unsettled = slack_of_tile(work, squares, scan[2], thresholds, candidates, bound, found[0], found[1])
+    else:
+        scan_few(flat, scan[0], scan[1], work)
+        squares_of_few(flat, squares)
+        unsettled = slack_of_few(work, squares, scan[2], thresholds, candidates, bound, found[0], found[1])
+    if unsettled:
+        for r in range(places.shape[0]):
+            if found[1][r] == -np.inf:
+                at = places[r]
+                found[0][r] = settle(tiles[at // TILE], at % TILE, centroids, candidates, found[0][r])
