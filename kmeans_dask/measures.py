@@ -1,6 +1,6 @@
 """What scores ask of a run of blocks: exact sums by cluster, and distances counted by their bits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from kmeans_dask.sums import Limbs
 BITS = 32
 COARSE_BITS = 15  # left out of a float32's bits by the first count: 256 bins to an octave
 _COARSE = np.uint64(COARSE_BITS)
+_SLICE_ROWS = 2**16
 Keys = npt.NDArray[np.uint64]
 
 
@@ -113,9 +114,12 @@ def groups(blocks: Sequence[Block], centroids: Floats, scales: Exponents) -> Gro
         kernels.count_rows(labels, rows)
         kernels.add_rows(block.tiles, block.n_rows, labels, block.weights, factors, added[0], added[1])
         inertia += sums.joined(*kernels.total_of(sq_distances, block.weights, inertia_factor))
-        weight.add(block, np.ones(block.n_rows), labels)
-        sq.add(block, sq_distances, labels)
-        bins = bins.added(Counts.of(_keys(labels, sq_distances) >> _COARSE))
+        for rows_here in _slices(block.n_rows):
+            some, near = labels[rows_here], sq_distances[rows_here]
+            heavy = block.weights[rows_here]
+            weight.add(np.ones(len(some)), some, heavy)
+            sq.add(near, some, heavy)
+            bins = bins.added(Counts.of(_keys(some, near) >> _COARSE))
     return Groups(rows, weight.limbs, sums.normalised(*added), sq.limbs, inertia, bins)
 
 
@@ -131,13 +135,23 @@ def spreads(blocks: Sequence[Block], asked: Asked) -> Spreads:
         sq_distances = passes.sq_distances_of(block, asked.centroids, labels)
         others = np.empty(block.n_rows)
         score_kernels.nearest_others(block.tiles, block.n_rows, columns, labels, asked.filled, others)
-        silhouettes.add(block, _silhouettes(sq_distances, others), labels)
-        keys = _keys(labels, sq_distances)
-        found = found.added(Counts.of(keys[np.isin(keys >> _COARSE, asked.bins)]))
+        in_bins = []
+        for rows in _slices(block.n_rows):
+            silhouettes.add(_silhouettes(sq_distances[rows], others[rows]), labels[rows], block.weights[rows])
+            keys = _keys(labels[rows], sq_distances[rows])
+            in_bins.append(keys[np.isin(keys >> _COARSE, asked.bins)])
+        del sq_distances, others
+        found = found.added(Counts.of(np.concatenate(in_bins)) if in_bins else no_counts())
         to_means = passes.sq_distances_of(block, asked.means, labels)
-        near.add(block, np.sqrt(to_means), labels)
-        sq.add(block, to_means, labels)
+        for rows in _slices(block.n_rows):
+            near.add(np.sqrt(to_means[rows]), labels[rows], block.weights[rows])
+            sq.add(to_means[rows], labels[rows], block.weights[rows])
     return Spreads(near.limbs, sq.limbs, silhouettes.limbs, found)
+
+
+def _slices(n_rows: int) -> Iterator[slice]:
+    """Yield runs of rows: what is made of them takes no memory by the block."""
+    return (slice(first, min(first + _SLICE_ROWS, n_rows)) for first in range(0, n_rows, _SLICE_ROWS))
 
 
 def _silhouettes(sq_distances: Floats, others: Floats) -> Floats:
@@ -161,8 +175,8 @@ class _Sums:
         self._factor = sums.scale(exponent)
         self._high, self._low = np.zeros((2, k), np.int64)
 
-    def add(self, block: Block, values: Floats, labels: Labels) -> None:
-        weighted = values * block.weights if block.weights.size else values
+    def add(self, values: Floats, labels: Labels, weights: Floats) -> None:
+        weighted = values * weights if weights.size else values
         kernels.add_values(weighted, labels, self._factor, self._high, self._low)
 
     @property
