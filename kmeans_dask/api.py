@@ -143,9 +143,9 @@ def prepared_blocks_of(
     weights: npt.ArrayLike | None = None,
     n_threads: int | None = None,
 ) -> LocalBlocks:
-    """Return an array's rows as blocks of this process, prepared as other rows were."""
+    """Return an array's rows as blocks of this process, prepared as other rows were, for a pass or two."""
     columns = columns_of(data, len(preparation.feature_names))
-    blocks = _packed(columns, preparation, weights_of(weights, len(columns[0])), n_threads)
+    blocks = _packed(columns, preparation, weights_of(weights, len(columns[0])), n_threads, order=False)
     return LocalBlocks(blocks, n_threads)
 
 
@@ -157,8 +157,12 @@ def packed(
     first_row: int = 0,
     pool: Executor | None = None,
     block_rows: int = _TILES_PER_BLOCK * TILE,
+    order: bool = True,
 ) -> list[Block]:
-    """Return columns (n,) as blocks of consecutive rows from first_row on, at least one; pool: where they are made."""
+    """Return columns (n,) as blocks of consecutive rows from first_row on, at least one.
+
+    pool: where they are made. order: rows by nearness, which pays from the second pass on.
+    """
 
     def block(first: int) -> Block:
         some = slice(first, first + block_rows)
@@ -168,14 +172,20 @@ def packed(
             where,
             preparation,
             None if weights is None else weights[some],
+            order=order,
         )
-        return found if preparation.is_final_when_packed else finish(found, preparation)
+        return found if preparation.is_final_when_packed else finish(found, preparation, order=order)
 
     return list((pool.map if pool else map)(block, range(0, max(1, len(columns[0])), block_rows)))
 
 
 def _packed(
-    columns: Sequence[Array] | Array, preparation: Preparation, weights: Floats | None, n_threads: int | None
+    columns: Sequence[Array] | Array,
+    preparation: Preparation,
+    weights: Floats | None,
+    n_threads: int | None,
+    *,
+    order: bool = True,
 ) -> list[Block]:
     threads = n_threads or len(os.sched_getaffinity(0))
     # Large blocks order their rows better; each thread should have one.
@@ -183,7 +193,7 @@ def _packed(
     share = min(-(-len(columns[0]) // threads), _BLOCK_BYTES // row_bytes)
     block_rows = max(-(-share // TILE), _TILES_PER_BLOCK) * TILE
     with ThreadPoolExecutor(threads) as pool:
-        return packed(columns, preparation, weights, pool=pool, block_rows=block_rows)
+        return packed(columns, preparation, weights, pool=pool, block_rows=block_rows, order=order)
 
 
 def columns_of(data: npt.ArrayLike, n_features: int | None = None) -> Array:

@@ -139,10 +139,13 @@ def pack(
     rows: RowRange,
     preparation: Preparation,
     weights: Floats | None = None,
+    *,
+    order: bool = True,
 ) -> Block:
     """Return a block of the listed rows of these columns, (n,) each; under nulls="drop" without those holding a NaN.
 
-    columns may be one array (n_features, n), best the transpose of rows.
+    columns may be one array (n_features, n), best the transpose of rows. order: by nearness, which pays from the second
+    pass on.
     """
     kept = rows.listed
     weights = NO_WEIGHTS if weights is None else weights
@@ -164,7 +167,7 @@ def pack(
         _check_magnitude(largest[f], preparation, f)
     weights = np.ascontiguousarray(weights, dtype=np.float64)
     block = Block(tiles, n_features, n_rows, rows.first_row, rows.n_source_rows, kept, rows.listed, weights)
-    return ordered(block) if preparation.is_final_when_packed else block
+    return ordered(block) if order and preparation.is_final_when_packed else block
 
 
 def _check_magnitude(largest: float, preparation: Preparation, feature: int) -> None:
@@ -177,7 +180,7 @@ def _check_magnitude(largest: float, preparation: Preparation, feature: int) -> 
         )
 
 
-def finish(block: Block, preparation: Preparation) -> Block:
+def finish(block: Block, preparation: Preparation, *, order: bool = True) -> Block:
     """Return the block with nulls filled, values scaled, and rows of unit length under "cosine"; ids stay."""
     out = np.zeros_like(block.tiles)
     inverse = preparation.inverse()
@@ -186,7 +189,8 @@ def finish(block: Block, preparation: Preparation) -> Block:
         kernels.finish_column(block.tiles, block.n_rows, f, finishing, out)
     if preparation.metric == "cosine":
         _to_unit_length(out, block)
-    return ordered(replace(block, tiles=out, cache={}))
+    found = replace(block, tiles=out, cache={})
+    return ordered(found) if order else found
 
 
 def ordered(block: Block) -> Block:
