@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import kmeans_dask
-from kmeans_dask import BisectingKMeans, KMeans, MiniBatchKMeans
+from kmeans_dask import BisectingKMeans, KMeans, MiniBatchKMeans, api
 from kmeans_dask.errors import ConfigError, DataError, TooFewSamplesError
 from kmeans_dask.model import to_bytes
 from tests.estimator_data import KINDS, SQUARE, array, as_kind, blobs, same
@@ -216,6 +216,17 @@ def test_any_number_of_threads() -> None:
     finally:
         os.sched_setaffinity(0, cores)
     assert same(alone, expected)
+
+
+def test_rows_for_one_pass_are_not_ordered() -> None:
+    """The fit orders its rows by nearness, predict and score do not: the same labels and the same inertia."""
+    rows = blobs(20_000)
+    km = KMeans(6, n_init=1, random_state=0).fit(rows)
+    with api.blocks_of(rows)[0] as ordered, api.prepared_blocks_of(rows, km.model_.preparation) as plain:
+        assert all(block.kept is not None for block in ordered.blocks)
+        assert all(block.kept is None for block in plain.blocks)
+    assert km.predict(rows).tolist() == km.labels_.tolist()
+    assert km.score(rows) == -km.inertia_
 
 
 def test_the_fit_is_that_of_the_function() -> None:
