@@ -1,6 +1,6 @@
 """Peak memory of a worker against the bound and the plan's estimate: `python -m benchmarks.memory`.
 
-A local cluster of one worker loads Parquet of 4,000,000 x 16 float32, and runs one restart and then several at a time.
+A local cluster of one worker loads Parquet of 4,000,000 x 16 float32, and runs one restart, seeded and not, and two.
 """
 
 import tempfile
@@ -31,6 +31,7 @@ path = "rows.parquet"
 [kmeans]
 n_clusters = 16
 n_init = {n_init}
+init = "{init}"
 max_iter = 20
 [dask]
 workers = 1
@@ -77,30 +78,24 @@ def write_rows(folder: Path, n_rows: int) -> None:
 def peaks(folder: Path, n_rows: int) -> list[Peak]:
     """Return a worker's peaks, each in a fresh cluster where it might hide the next."""
     found = []
-    for n_init in (1, _RESTARTS):
-        (folder / "job.toml").write_text(_JOB.format(n_init=n_init), encoding="utf-8")
+    for n_init, init in ((1, "random"), (1, "k-means||"), (_RESTARTS, "random")):
+        (folder / "job.toml").write_text(_JOB.format(n_init=n_init, init=init), encoding="utf-8")
         job = load_job(folder / "job.toml")
         assert job.dask is not None
         plan = scan(job.source, job.kmeans.dtype)
         estimate = summary_of(job, plan).memory_bytes
         with connected(job.dask) as cluster:
-            if n_init == 1:
+            if not found:
                 found.append(Peak("an empty worker", worker_peak(cluster), _PROCESS_BYTES))
             wishes = Wishes(plan.features, plan.dtype, plan.nulls, job.prepare.scale)
             blocks, preparation = load_on(cluster, plan, job.dask.block_bytes, wishes)
             with blocks:
-                if n_init == 1:
+                if len(found) == 1:
                     found.append(Peak("after the load", worker_peak(cluster), bound(n_rows, 0)))
                 kmeans(
-                    blocks,
-                    16,
-                    n_init=n_init,
-                    n_threads=n_init,
-                    max_iter=20,
-                    preparation=preparation,
-                    init="random",
-                )
-                when = f"{n_init} restart{'s at a time' if n_init > 1 else ''}"
+                    blocks, 16, n_init=n_init, n_threads=n_init, max_iter=20, preparation=preparation, init=init
+                )  # fmt: skip
+                when = f"{n_init} restart{'s at a time' if n_init > 1 else ''}, {init}"
                 found.append(Peak(when, worker_peak(cluster), bound(n_rows, n_init), estimate))
     return found
 
