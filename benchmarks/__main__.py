@@ -29,6 +29,7 @@ PARTS = (
     "memory",
     "disk",
     "scaling",
+    "quality",
 )
 
 

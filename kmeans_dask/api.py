@@ -20,7 +20,7 @@ from kmeans_dask.lloyd import Fit, Hook, Motion
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.model import Model, model_of
 from kmeans_dask.packing import LARGEST, Preparation, RowRange, Wishes, finish, pack, provisional
-from kmeans_dask.restarts import Settings, best, concurrently, fit_of, restarts_of
+from kmeans_dask.restarts import Settings, best, concurrently, fit_of, refine_of, restarts_of
 from kmeans_dask.seeding import METHODS
 
 METRICS = ("euclidean", "cosine")
@@ -43,6 +43,7 @@ def kmeans(
     dtype: Literal["float32", "float64"] | None = None,
     metric: str = "euclidean",
     frozen_centroids: Sequence[int] = (),
+    refine: bool | Literal["auto"] = "auto",
     weights: npt.ArrayLike | None = None,
     preparation: Preparation | None = None,
     hook: Hook = lambda progress: None,
@@ -52,11 +53,13 @@ def kmeans(
 
     data: (n_samples, n_features) of finite numbers, never changed; or blocks with the preparation that made them.
     init: "k-means||", "k-means++", "random", a model, or centroids in the data's units: (n_clusters, n_features), or
-    (n_init, n_clusters, n_features), a start for each restart. n_init: "auto" is 1 for one given start, else 10.
+    (n_init, n_clusters, n_features), a start for each restart. n_init: "auto" is 1 for one given start or with
+    refine, else 10.
     tol: stop when the squared shift of the centroids is within tol times the mean feature variance; 0: when no label
     changes. dtype: float32 data stay float32, all other are stored as float64, by default. weights: (n_samples,) >= 0.
     metric: "cosine" is spherical k-means: rows and centroids of unit length. frozen_centroids: indices of a given
-    start's centroids that do not move.
+    start's centroids that do not move. refine: search on from where each restart ends, by moving centroids from where
+    they are useless to where they are missing; "auto": unless n_init or the start is given.
     hook: called with each iteration's `Progress`; returning True stops that restart.
     Raises ConfigError, DataError or TooFewSamplesError; warns of fewer distinct rows than clusters.
     """
@@ -80,7 +83,17 @@ def kmeans(
             )
             stack.callback(blocks.close)
         start = init if isinstance(init, str) else start_centroids(init, preparation, n_clusters)
-        settings = Settings(n_clusters, start, n_init, max_iter, tol, max_seconds, seed, motion)
+        settings = Settings(
+            n_clusters,
+            start,
+            n_init,
+            max_iter,
+            tol,
+            max_seconds,
+            seed,
+            motion,
+            refine_of(refine, init, n_init),
+        )
         name = init if isinstance(init, str) else "given"
         model = fitted(blocks, preparation, settings, name, hook, threads)
     warn_of_empty(model, motion.frozen)

@@ -78,11 +78,17 @@ class Buckets(NamedTuple):
 
     def joined(self, other: "Buckets") -> "Buckets":
         """Return the costs of both sets of rows."""
+        if not len(self.ids):
+            return other
         ids, where = np.unique(np.concatenate((self.ids, other.ids)), return_inverse=True)
         limbs = np.zeros((3, len(ids)), np.int64)
         for some, at in ((self, where[: len(self.ids)]), (other, where[len(self.ids) :])):
             limbs[:, at] = limbs[:, at] + some.limbs
         return Buckets(ids, limbs)
+
+    def total(self) -> int:
+        """Return the cost of all ranges, in units of 2**(exponent - 95)."""
+        return sums.joined(*self.limbs.sum(axis=1).tolist())
 
     def totals(self) -> list[int]:
         """Return the cost of each range, in units of 2**(exponent - 95)."""

@@ -13,7 +13,7 @@ from kmeans_dask.conventions import check_kinds, check_size, hook_of, say, seed_
 from kmeans_dask.lloyd import Progress
 from kmeans_dask.model import Model
 from kmeans_dask.packing import Preparation
-from kmeans_dask.restarts import Settings, restarts_of
+from kmeans_dask.restarts import Settings, refine_of, restarts_of
 from kmeans_dask.stored import Stored
 
 
@@ -22,7 +22,8 @@ class KMeans(Stored):
 
     init: "k-means||", "k-means++", "random", centroids (n_clusters, n_features), a function of
     (X, n_clusters, random_state) that returns such, or a `Model` to start from. n_init: "auto" is 1 for centroids and
-    models, else 10. tol: relative to the mean feature variance. max_seconds: of all restarts together.
+    models and with refine, else 10. refine: search on from where each restart ends; "auto": unless n_init or the start,
+    be it by a function, is given. tol: relative to the mean feature variance. max_seconds: of all restarts together.
     random_state: an int, a RandomState or Generator, or None for another result each time. dtype: how rows are stored;
     None: as they come. metric: "euclidean", or "cosine" for spherical k-means. frozen_centroids: indices of given
     centroids that do not move. verbose: print each iteration. callback: called with each iteration's `Progress`;
@@ -46,6 +47,7 @@ class KMeans(Stored):
         metric: str = "euclidean",
         dtype: str | None = None,
         frozen_centroids: Sequence[int] = (),
+        refine: Any = "auto",
         verbose: int = 0,
         callback: Callable[[Progress], bool | None] | None = None,
     ) -> None:
@@ -59,6 +61,7 @@ class KMeans(Stored):
         self.metric = metric
         self.dtype = dtype
         self.frozen_centroids = frozen_centroids
+        self.refine = refine
         self.verbose = verbose
         self.callback = callback
 
@@ -105,8 +108,9 @@ class KMeans(Stored):
         seed = seed_of(self.random_state)
         motion = api.motion_of(self.metric, self.frozen_centroids, self.init, self.n_clusters)
         settings = Settings(
-            self.n_clusters, "random", self.n_init, self.max_iter, self.tol, self.max_seconds, seed, motion
-        )
+            self.n_clusters, "random", self.n_init, self.max_iter, self.tol, self.max_seconds, seed, motion,
+            refine_of(self.refine, self.init, self.n_init),
+        )  # fmt: skip
         start = start_of(self.init, self.n_init, data, preparation, self.n_clusters, restarts_of(settings))
         return replace(settings, init=start)
 

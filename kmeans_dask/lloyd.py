@@ -96,6 +96,8 @@ class Fit:
     n_iter: int
     stop: Stop
     history: tuple[Progress, ...]
+    weights: tuple[float, ...] = ()  # of each cluster's rows
+    breaths: int = 0  # of a search that refined it
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ def lloyd(
     blocks.map_reduce(passes.forget, identity.run, combine=int.__add__)
     return Fit(
         identity.restart, identity.seed, path.centroids, value.sizes, value.inertia, value.distortion, len(history),
-        stop, tuple(history),
+        stop, tuple(history), value.weights,
     )  # fmt: skip
 
 
@@ -230,11 +232,12 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """How well centroids describe rows: rows per cluster, inertia, distortion."""
+    """How well centroids describe rows: rows per cluster, inertia, distortion, and their weight per cluster."""
 
     sizes: tuple[int, ...]
     inertia: float
     distortion: float
+    weights: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,7 +264,11 @@ def evaluated(blocks: Blocks, centroids: Floats) -> Value:
 
 def _value(partials: Partials, scales: Exponents) -> Value:
     inertia, weight = inertia_of(partials, scales), total_weight(partials, scales)
-    return Value(tuple(partials.rows.tolist()), inertia, inertia / weight if weight else 0.0)
+    rows, weighted = partials.rows.tolist(), partials.weight.shape[1] > 0
+    weights = (
+        [sums.value(total, scales.weight) for total in sums.integers(partials.weight)] if weighted else rows
+    )
+    return Value(tuple(rows), inertia, inertia / weight if weight else 0.0, tuple(map(float, weights)))
 
 
 def _pass(blocks: Blocks, step: Step) -> Partials:

@@ -26,7 +26,7 @@ VERSION = 1
 JSON_NAME, PARQUET_NAME = "model.json", "model.parquet"
 _ARRAYS = ("shift", "center", "scale", "fill")
 _KINDS: dict[str, type | tuple[type, ...]] = {
-    "inertia": (float, int), "distortion": (float, int), "n_iter": int, "restart": int, "seed": int,
+    "inertia": (float, int), "distortion": (float, int), "n_iter": int, "breaths": int, "restart": int, "seed": int,
     "stop": str, "init": str,
 }  # fmt: skip
 
@@ -48,6 +48,7 @@ class Model:
     centroids: (n_clusters, n_features) float64 in the prepared space; row i is the cluster named cluster_ids[i].
     sizes: rows of each cluster in the fit. inertia: weighted sum of squared distances, prepared space.
     distortion: inertia / total weight. stop: "converged", "tol", "max_iter", "max_seconds" or "stopped".
+    breaths: trials of the search that refined the run; their iterations count in n_iter, and are not in the history.
     """
 
     centroids: Floats
@@ -62,6 +63,7 @@ class Model:
     init: str
     history: tuple[Iteration, ...]
     preparation: Preparation
+    breaths: int = 0
 
     @property
     def n_clusters(self) -> int:
@@ -83,7 +85,7 @@ def model_of(fit: Fit, preparation: Preparation, init: str) -> Model:
     history = tuple(Iteration(p.iteration, p.inertia, p.distortion, p.changed) for p in fit.history)
     return Model(
         fit.centroids, np.arange(len(fit.centroids), dtype=np.int32), np.array(fit.sizes, np.int64), fit.inertia,
-        fit.distortion, fit.n_iter, fit.stop, fit.restart, fit.seed, init, history, preparation,
+        fit.distortion, fit.n_iter, fit.stop, fit.restart, fit.seed, init, history, preparation, fit.breaths,
     )  # fmt: skip
 
 
@@ -92,7 +94,8 @@ def to_bytes(model: Model) -> dict[str, bytes]:
     document = {
         "format": FORMAT, "version": VERSION, "n_clusters": model.n_clusters, "init": model.init,
         "restart": model.restart, "seed": model.seed, "inertia": model.inertia, "distortion": model.distortion,
-        "n_iter": model.n_iter, "stop": model.stop, "preparation": _preparation_document(model.preparation),
+        "n_iter": model.n_iter, "stop": model.stop, "breaths": model.breaths,
+        "preparation": _preparation_document(model.preparation),
         "history": [asdict(iteration) for iteration in model.history],
     }  # fmt: skip
     text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
@@ -126,7 +129,7 @@ def from_bytes(json_bytes: bytes, parquet_bytes: bytes, where: str = "the model"
         model = Model(
             np.ascontiguousarray(centroids), numpy_of(table["cluster"]), numpy_of(table["size"]),
             document["inertia"], document["distortion"], document["n_iter"], document["stop"], document["restart"],
-            document["seed"], document["init"], history, preparation,
+            document["seed"], document["init"], history, preparation, document.get("breaths", 0),
         )  # fmt: skip
         _check(model)
     except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:

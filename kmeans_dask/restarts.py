@@ -10,10 +10,11 @@ import numpy as np
 
 from kmeans_dask import randoms, seeding
 from kmeans_dask.blocks import Blocks, Floats
-from kmeans_dask.errors import TooFewSamplesError
+from kmeans_dask.errors import ConfigError, TooFewSamplesError
 from kmeans_dask.lloyd import FREE, Fit, Hook, Identity, Limits, Motion, lloyd, sq_shift_of, unit_centroids
+from kmeans_dask.refine import refined
 
-AUTO = 10  # restarts of a random start
+AUTO = 10  # restarts of a drawn start that are not refined
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Settings:
     max_seconds: float | None = None
     seed: int = 0
     motion: Motion = FREE
+    refine: bool = False
 
 
 class Restarts(Protocol):
@@ -50,15 +52,26 @@ class Restarts(Protocol):
 
 def restarts_of(settings: Settings) -> tuple[Restart, ...]:
     """Return the restarts of these settings: one when the start is given, else n_init of derived seeds."""
-    n_init = n_init_of(settings.n_init, settings.init)
+    n_init = n_init_of(settings.n_init, settings.init, settings.refine)
     return tuple(Restart(i, randoms.derived(settings.seed, "restart", i) >> 1) for i in range(n_init))
 
 
-def n_init_of(n_init: int | Literal["auto"], init: object) -> int:
-    """Return the number of restarts: 1 for given centroids, (k, d); else n_init, of which "auto" is `AUTO`."""
+def n_init_of(n_init: int | Literal["auto"], init: object, refine: bool) -> int:
+    """Return the number of restarts: 1 for given centroids, (k, d); else n_init, of which "auto" is 1 or `AUTO`."""
     if isinstance(init, np.ndarray):
         return 1 if init.ndim == 2 else len(init)
-    return AUTO if n_init == "auto" else n_init
+    if n_init == "auto":
+        return 1 if refine else AUTO
+    return n_init
+
+
+def refine_of(refine: bool | Literal["auto"], init: object, n_init: int | Literal["auto"]) -> bool:
+    """Return whether restarts are refined; "auto": where a method draws the start, and their number is "auto" too."""
+    if refine == "auto":
+        return isinstance(init, str) and n_init == "auto"
+    if not isinstance(refine, bool | np.bool_):
+        raise ConfigError(f"refine must be 'auto', True or False; found {refine!r}.")
+    return bool(refine)
 
 
 def fit_of(
@@ -78,7 +91,8 @@ def fit_of(
         if settings.motion.unit:
             start = unit_centroids(start)
         identity = Identity(restart.index, restart.seed, restart.n_clusters)
-        return lloyd(blocks, start, limits, identity, hook, settings.motion)
+        found = lloyd(blocks, start, limits, identity, hook, settings.motion)
+        return refined(blocks, found, limits, identity, hook, settings.motion) if settings.refine else found
 
     return fit
 

@@ -47,11 +47,21 @@ def random_rows(blocks: Blocks, n_clusters: int, seed: int) -> Floats:
 
 def _resolved(costs: Buckets, drawn: int) -> tuple[int, int]:
     """Return the range of row ids in which the running cost passes `drawn`, and what is left there."""
-    for found, total in zip(costs.ids.tolist(), costs.totals(), strict=True):
-        if drawn < total:
-            return found, drawn
-        drawn -= total
-    raise AssertionError("unreachable: drawn is below the total")
+    running = np.cumsum(costs.limbs, axis=1)
+    running[1] += running[2] >> 32
+    running[0] += running[1] >> 32
+    running[1:] &= 0xFFFFFFFF
+    (high, middle, low), (x, y, z) = running, sums.parted(drawn)
+    passed = (high > x) | ((high == x) & ((middle > y) | ((middle == y) & (low > z))))
+    at = int(passed.argmax())
+    if not passed[at]:
+        raise AssertionError("unreachable: drawn is below the total")
+    return int(costs.ids[at]), drawn - (sums.joined(*running[:, at - 1].tolist()) if at else 0)
+
+
+def _shifts(n_samples: int) -> tuple[int, ...]:
+    """Return by how many bits row ids are shifted, level by level, to find a drawn row; few rows need few levels."""
+    return tuple(shift for shift in _SHIFTS if n_samples >> shift >= 4 or shift == 0)
 
 
 @dataclass(slots=True)
@@ -75,14 +85,15 @@ class _Chosen:
 
     def draw(self, seed: int, purpose: str) -> Floats | None:
         """Return one row, (1, d), drawn in proportion to its cost; None when every row costs nothing."""
-        costs = self._costs(_SHIFTS[0])
-        while not (total := sum(costs.totals())):
+        shifts = _shifts(self.blocks.summary.n_samples)
+        costs = self._costs(shifts[0])
+        while not (total := costs.total()):
             if not self._magnified():
                 return None
-            costs = self._costs(_SHIFTS[0])
+            costs = self._costs(shifts[0])
         # From ranges of row ids to ever smaller ones, and so the same row however rows are grouped.
         found, rest = _resolved(costs, randoms.below(total, seed, purpose))
-        for larger, shift in pairwise(_SHIFTS):
+        for larger, shift in pairwise(shifts):
             found, rest = _resolved(self._costs(shift, (found, larger)), rest)
         rows: Rows = self.blocks.map_reduce(draws.row_of, found, combine=Rows.joined)
         return rows.values

@@ -169,8 +169,8 @@ def settings_of(job: Job, start: str | Model, preparation: Preparation) -> Setti
     init = start if isinstance(start, str) else start_centroids(start, preparation, keys.largest)
     motion = motion_of(keys.metric, keys.frozen_centroids, init, keys.largest)
     return Settings(
-        keys.largest, init, keys.n_init, keys.max_iter, keys.tol, keys.max_seconds, keys.seed, motion
-    )
+        keys.largest, init, keys.n_init, keys.max_iter, keys.tol, keys.max_seconds, keys.seed, motion, keys.refines
+    )  # fmt: skip
 
 
 def run_record(
@@ -217,6 +217,7 @@ def result_of(model: Model, parts: Sequence[PartRecord]) -> dict[str, Any]:
         "inertia": model.inertia,
         "distortion": model.distortion,
         "n_iter": model.n_iter,
+        "breaths": model.breaths,
         "stop": model.stop,
         "restart": model.restart,
         "seed": model.seed,

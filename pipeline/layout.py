@@ -90,7 +90,8 @@ def _at_once(job: Job, *, on_disk: bool) -> int:
 
 def n_init(job: Job) -> int:
     """Return the restarts of each number of clusters."""
-    return n_init_of(job.kmeans.n_init, job.kmeans.init) if job.kmeans.init in INITS else 1
+    keys = job.kmeans
+    return n_init_of(keys.n_init, keys.init, keys.refines) if keys.init in INITS else 1
 
 
 def _is_finished(job: Job, plan: Plan) -> bool:

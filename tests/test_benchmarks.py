@@ -23,6 +23,7 @@ OPTIONS = {
     "memory": ["--share", "0.01"],
     "disk": ["--share", "0.01"],
     "scaling": ["--share", "0.002"],
+    "quality": ["grid", "irregular", "--share", "0.05"],
 }
 
 

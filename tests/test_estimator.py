@@ -389,7 +389,7 @@ def test_verbose_and_callback(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_given_start_needs_one_restart(kind: str) -> None:
-    """n_init beside centroids is warned of; "auto" is one, for a method ten."""
+    """n_init beside centroids is warned of; "auto" is one, for a method without refinement ten."""
     with pytest.warns(RuntimeWarning, match="performing only one init instead of n_init=10") as caught:
         KMeans(4, init=X[:4], n_init=10).fit(as_kind(kind, X))
     assert caught[0].filename == __file__
@@ -399,6 +399,8 @@ def test_a_given_start_needs_one_restart(kind: str) -> None:
         KMeans(4, init=X[:4], callback=lambda p: restarts.add(p.restart)).fit(as_kind(kind, X))
         assert restarts == {0}
         KMeans(4, callback=lambda p: restarts.add(p.restart)).fit(as_kind(kind, X))
+        assert restarts == {0}
+        KMeans(4, refine=False, callback=lambda p: restarts.add(p.restart)).fit(as_kind(kind, X))
     assert restarts == set(range(10))
 
 

@@ -127,8 +127,14 @@ class KMeansConfig(Section):
     )
     n_init: Restarts = Field(
         "auto",
-        description="restarts; the one with the lowest inertia is kept; auto: 1 from a stored model, else 10",
+        description="restarts; the one with the lowest inertia is kept; "
+        "auto: 1 from a stored model or with refine, else 10",
         examples=[10],
+    )
+    refine: bool | Literal["auto"] = Field(
+        "auto",
+        description="search on from where each restart ends; auto: unless n_init is given, from a stored model, "
+        "and for several n_clusters",
     )
     max_iter: int = Field(300, ge=1, le=1_000_000, description="most iterations of a restart")
     tol: float = Field(
@@ -165,6 +171,13 @@ class KMeansConfig(Section):
     def largest(self) -> int:
         """The largest number of clusters to try."""
         return self.numbers[-1]
+
+    @property
+    def refines(self) -> bool:
+        """Whether restarts are refined."""
+        if self.refine == "auto":
+            return self.init in INITS and self.n_init == "auto" and not self.is_sweep
+        return self.refine
 
     @property
     def is_sweep(self) -> bool:

@@ -1,0 +1,165 @@
+"""The breaths of a search, by passes over blocks or over few rows at once, and what they may cost."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from kmeans_dask import breaths, few, randoms, sums
+from kmeans_dask.blocks import Block, Blocks, Floats, Summary
+from kmeans_dask.lloyd import Fit, Hook, Identity, Limits, Motion, Progress, Stop, lloyd, unit_centroids
+from kmeans_dask.passes import Exponents, exponents, labels_of, scan_of, sq_distances_of
+from kmeans_dask.sums import Limbs
+
+_FEWEST, _MOST, _TINY = (
+    5,
+    200,
+    90_000,
+)  # drawn breaths in a row that may fail; on tiny sets they cost next to nothing
+_GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
+_HOPE = 10  # falls of the inertia like the last one that may still come
+_RUNS, _FEWEST_ITERATIONS = (
+    9,
+    30,
+)  # a search by passes makes at most as many iterations as so many further restarts
+_BREATHS_AT_ONCE = 16  # over few rows, between two looks at the hook and the time
+
+
+@dataclass(slots=True, eq=False)
+class Search:
+    """The runs of a search: what they may cost, what they have cost, and why they must end."""
+
+    identity: Identity
+    limits: Limits
+    hook: Hook
+    motion: Motion
+    start: Floats
+    weights: tuple[float, ...]
+    lowest: Progress  # what the hook sees of the best centroids so far
+    n_iter: int
+    stop: Stop | None = None
+    state: npt.NDArray[np.int64] = field(init=False)
+    key: np.uint64 = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.state = np.array([min(breaths.MOST, len(self.start)), 0, 0])
+        self.key = np.uint64(randoms.derived(self.identity.seed, "breaths"))
+
+    @classmethod
+    def after(cls, fit: Fit, limits: Limits, identity: Identity, hook: Hook, motion: Motion) -> "Search":
+        """Return the search that starts from a fit."""
+        lowest = replace(fit.history[-1], inertia=fit.inertia, distortion=fit.distortion)
+        return cls(identity, limits, hook, motion, fit.centroids, fit.weights, lowest, fit.n_iter)
+
+    @property
+    def breaths(self) -> int:
+        """How many have been made."""
+        return int(self.state[2])
+
+    def by_passes(self, blocks: Blocks) -> Floats:
+        """Return the best centroids found by passes over blocks, the start if none are better."""
+        k, frozen = len(self.start), np.array(self.motion.frozen, np.int64)
+        best, centroids, weights, inertia = self.start, self.start, self.weights, self.lowest.inertia
+        errors, patience = errors_of(blocks, centroids), _patience(k)
+        most = self.n_iter + _RUNS * max(self.n_iter, _FEWEST_ITERATIONS)
+        while self.state[1] < patience and self.n_iter < most:
+            more = breaths.with_more(centroids, errors, np.array(weights), self.state, self.key)
+            grown = self._run(blocks, more, _GROW)
+            if self.stop:
+                break
+            places = breaths.without_least(
+                grown.centroids, np.array(grown.weights), k, frozen, self.state, self.key
+            )
+            tried = self._run(blocks, breaths.placed(grown.centroids, places, k), _SHRINK, inertia)
+            if self.stop:
+                break
+            kicked = breaths.kicks(self.state)
+            breaths.advance(self.state, self.lowest.inertia, tried.inertia)
+            if tried.inertia < inertia or kicked:
+                centroids, weights, inertia = tried.centroids, tried.weights, tried.inertia
+                errors = errors_of(blocks, centroids)
+            if tried.inertia < self.lowest.inertia:
+                best = tried.centroids
+                self._lowered(tried.inertia)
+        return best
+
+    def _run(self, blocks: Blocks, start: Floats, max_iter: int, bar: float = np.inf) -> Fit:
+        """Run from the start, given up when the inertia will hardly fall below the bar."""
+        last = np.inf
+
+        def seen(progress: Progress) -> bool:
+            nonlocal last
+            hopeless = progress.inertia - _HOPE * (last - progress.inertia) > bar
+            last = progress.inertia
+            self._shown(1, progress.changed, progress.seconds)
+            return hopeless or self.stop is not None
+
+        start = unit_centroids(start) if self.motion.unit else start
+        limits = replace(self.limits, max_iter=min(max_iter, self.limits.max_iter))
+        fit = lloyd(blocks, start, limits, self.identity, seen, self.motion)
+        if fit.stop == "max_seconds":
+            self.stop = fit.stop
+        return fit
+
+    def at_once(self, rows: Floats, summary: Summary) -> Floats:
+        """Return the best centroids found by compiled loops over rows of weight 1, the start if none are better."""
+        columns = exponents(summary, self.start).columns
+        scales = np.array([sums.scale(e) for e in columns.tolist()]), columns - sums.BITS
+        patience, most = _patience_of_few(len(rows) * self.start.size, len(self.start)), self.limits.max_iter
+        limits = (patience, min(_GROW, most), min(_SHRINK, most), self.limits.sq_shift, float(_HOPE))
+        best = centroids = self.start
+        while self.state[1] < patience and not self.stop:
+            began = time.monotonic()
+            centroids, found, reached, n_iter = few.search(
+                rows, scales, centroids, self.lowest.inertia, limits, self.state, self.key, _BREATHS_AT_ONCE
+            )
+            if reached < self.lowest.inertia:
+                best = found
+                self._lowered(reached)
+            self._shown(n_iter, 0, time.monotonic() - began)
+            if self.limits.deadline is not None and time.monotonic() >= self.limits.deadline:
+                self.stop = self.stop or "max_seconds"
+        return best
+
+    def _lowered(self, inertia: float) -> None:
+        distortion = self.lowest.distortion * (inertia / self.lowest.inertia)
+        self.lowest = replace(self.lowest, inertia=inertia, distortion=distortion)
+
+    def _shown(self, n_iter: int, changed: int, seconds: float) -> None:
+        """Count and show iterations of a trial."""
+        self.n_iter += n_iter
+        if self.hook(replace(self.lowest, iteration=self.n_iter, changed=changed, seconds=seconds)):
+            self.stop = "stopped"
+
+
+def _patience(n_clusters: int) -> int:
+    """Return how many drawn breaths in a row may fail."""
+    return max(_FEWEST, n_clusters // 2)
+
+
+def _patience_of_few(size: int, n_clusters: int) -> int:
+    """Return the same on few rows; size: rows * clusters * features."""
+    return max(_patience(n_clusters), min(_MOST, 20 * n_clusters, (_TINY // size) ** 2))
+
+
+def errors_of(blocks: Blocks, centroids: Floats) -> Floats:
+    """Return each cluster's inertia, (k,), nearly rounded from exact sums, so the same everywhere."""
+    scales = exponents(blocks.summary, centroids)
+    top, middle, low = blocks.map_reduce(errors, centroids, scales, combine=sums.added).astype(np.float64)
+    unit = math.ldexp(1.0, scales.inertia - sums.SQUARE_BITS)
+    found: Floats = (top * 2.0**64 + (middle * 2.0**32 + low)) * unit
+    return found
+
+
+def errors(blocks: Sequence[Block], centroids: Floats, scales: Exponents) -> Limbs:
+    """Return the limbs of each cluster's inertia on a run of blocks, (3, k)."""
+    limbs = np.zeros((3, len(centroids)), np.int64)
+    scan = scan_of(centroids, blocks[0].tiles.dtype)
+    for block in blocks:
+        labels = labels_of(block, centroids, scan)
+        sq_distances = sq_distances_of(block, centroids, labels)
+        breaths.add_errors(sq_distances, block.weights, labels, sums.scale(scales.inertia), limbs)
+    return sums.added(limbs, np.zeros_like(limbs))
