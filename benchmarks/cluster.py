@@ -24,6 +24,7 @@ from pipeline.config import DaskConfig
 
 _BLOCKS = 8
 _MAX_ITER = 100
+_SLOW = ("dask-ml", "Spark")  # each runs once
 Run = Callable[[int], tuple[float, Result]]  # most iterations -> seconds, and what was reached
 
 
@@ -113,8 +114,8 @@ def in_turn(systems: dict[str, Run], repeats: int) -> dict[str, list[tuple[float
     for _ in range(repeats):
         max_iter = _MAX_ITER
         for name, run in systems.items():
-            if name == "Spark" and found[name]:
-                found[name].append(found[name][0])  # minutes for each
+            if name in _SLOW and found[name]:
+                found[name].append(found[name][0])
                 continue
             found[name].append(run(max_iter))
             if name == "in process":
@@ -147,8 +148,9 @@ def measured(size: Size) -> Section:
                 except ImportError as error:
                     notes.append(f"{name} is left out: {error}.")
         found = in_turn(systems, size.repeats)
-    if "Spark" in found:
-        notes.append("Spark ran once; the others' figures are medians.")
+    slow = " and ".join(name for name in _SLOW if name in found)
+    if slow:
+        notes.append(f"{slow} ran once, since that takes minutes; the others' figures are medians.")
     return _section(found, notes)
 
 

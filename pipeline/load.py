@@ -5,8 +5,9 @@ with the others' shift without being read again. A load is a run of row groups o
 block_bytes, or a single larger one. Blocks that shall lie on disk are written one by one, as they are packed.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from kmeans_dask.blocks import Block, Blocks, padded
 from kmeans_dask.disk_blocks import DiskBlocks, engine_here
 from kmeans_dask.kernels import TILE
 from kmeans_dask.local_blocks import LocalBlocks
+from kmeans_dask.ordering import LEAST_ROWS
 from kmeans_dask.packing import Preparation, RowRange, Wishes
 from kmeans_dask.spool import spooled
 from pipeline.source import Plan, RowGroup, Rows, read_rows
@@ -24,8 +26,6 @@ from pipeline.source import Plan, RowGroup, Rows, read_rows
 if TYPE_CHECKING:
     from kmeans_dask.dask_blocks import DaskBlocks
     from kmeans_dask.dask_cluster import Cluster
-
-_LOADS_PER_THREAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,12 @@ def loads_of(plan: Plan, load_bytes: int, block_bytes: int | None = None) -> lis
     return [Load(tuple(groups), block_rows, row_bytes(plan)) for groups in loads]
 
 
+def share_bytes(plan: Plan, n_threads: int) -> int:
+    """Return the packed bytes of one of n_threads equal shares of the rows: large blocks order their rows better."""
+    rows = max(-(-plan.n_rows // n_threads), LEAST_ROWS)
+    return -(-rows // TILE) * TILE * row_bytes(plan)
+
+
 def read_load(plan: Plan, load: Load, preparation: Preparation) -> Iterator[Block]:
     """Return a load's packed blocks, at least one."""
     return packed(read_rows(plan, load.row_groups), load.block_rows, preparation)
@@ -85,30 +91,54 @@ def read_load(plan: Plan, load: Load, preparation: Preparation) -> Iterator[Bloc
 
 def packed(rows: Rows, block_rows: int, preparation: Preparation) -> Iterator[Block]:
     """Return rows as packed blocks of block_rows listed rows; together they cover all source rows of `rows`."""
+    return (pack(piece, preparation) for piece in pieces_of(rows, block_rows))
+
+
+def pieces_of(rows: Rows, block_rows: int) -> Iterator[Rows]:
+    """Cut rows into pieces of block_rows listed rows, at least one; together they cover all source rows."""
     n_listed = len(rows.columns[0])
     start = 0
     for a in range(0, max(n_listed, 1), block_rows):
         b = min(a + block_rows, n_listed)
         stop = rows.n_source_rows if b == n_listed else b if rows.listed is None else int(rows.listed[b])
         listed = None if rows.listed is None else rows.listed[a:b] - np.uint32(start)
-        where = RowRange(rows.first_row + start, stop - start, listed)
         weights = None if rows.weights is None else rows.weights[a:b]
-        yield packing.pack([column[a:b] for column in rows.columns], where, preparation, weights)
+        columns = tuple(column[a:b] for column in rows.columns)
+        yield Rows(rows.first_row + start, stop - start, listed, columns, weights)
         start = stop
+
+
+def pack(rows: Rows, preparation: Preparation) -> Block:
+    """Return rows as one packed block."""
+    where = RowRange(rows.first_row, rows.n_source_rows, rows.listed)
+    return packing.pack(rows.columns, where, preparation, rows.weights)
 
 
 def read_head(plan: Plan, loads: Sequence[Load], wishes: Wishes) -> tuple[Preparation, list[list[Block]]]:
     """Return the preparation for packing, from the first 65,536 listed rows, and the blocks of the loads read."""
-    read: list[Rows] = []
-    for load in loads:
-        read.append(read_rows(plan, load.row_groups))
-        if sum(len(rows.columns[0]) for rows in read) >= packing.HEAD_ROWS:
-            break
-    columns = [np.concatenate([rows.columns[f] for rows in read]) for f in range(len(plan.features))]
-    ready = packing.provisional(columns, wishes)
+    head = head_of(read_rows(plan, load.row_groups) for load in loads)
+    ready = preparation_of(head, wishes)
     return ready, [
-        list(packed(rows, load.block_rows, ready)) for rows, load in zip(read, loads, strict=False)
+        list(packed(rows, load.block_rows, ready)) for rows, load in zip(head, loads, strict=False)
     ]
+
+
+def head_of(read: Iterator[Rows]) -> list[Rows]:
+    """Return as many loads as hold the first 65,536 listed rows, or all there are."""
+    head: list[Rows] = []
+    for rows in read:
+        head.append(rows)
+        if sum(len(some.columns[0]) for some in head) >= packing.HEAD_ROWS:
+            break
+    return head
+
+
+def preparation_of(head: Sequence[Rows], wishes: Wishes) -> Preparation:
+    """Return the preparation for packing, from the first rows."""
+    columns = zip(*(rows.columns for rows in head), strict=True)
+    return packing.provisional(
+        [np.concatenate([part[: packing.HEAD_ROWS] for part in c]) for c in columns], wishes
+    )
 
 
 def load_here(
@@ -124,21 +154,44 @@ def load_here(
 
     load_bytes: see `loads_of`. scratch: the directory in which blocks lie on disk; None: in memory.
     """
-    share = -(-plan.n_rows * row_bytes(plan) // (n_threads * _LOADS_PER_THREAD))
-    loads = loads_of(plan, min(load_bytes or block_bytes, max(share, 1)), min(block_bytes, max(share, 1)))
-    ready, first = read_head(plan, loads, wishes) if isinstance(wishes, Wishes) else (wishes, [])
-
-    def held(blocks: Iterable[Block]) -> list[Block]:
-        return list(blocks) if scratch is None else spooled(blocks, scratch)
-
-    n_first = len(first)
-    rest = [held(first.pop(0)) for _ in range(n_first)]
+    share = share_bytes(plan, n_threads)
+    loads = loads_of(plan, min(load_bytes or block_bytes, share), min(block_bytes, share))
     with ThreadPoolExecutor(n_threads, thread_name_prefix="load") as pool:
-        rest += pool.map(lambda load: held(read_load(plan, load, ready)), loads[n_first:])
-    blocks = engine_here([block for load in rest for block in load], n_threads)
-    rest.clear()  # this frame must not keep rows alive that are about to be replaced
+        read = _read_ahead(pool, plan, loads, n_threads)
+        head = head_of(read) if isinstance(wishes, Wishes) else []
+        ready = preparation_of(head, wishes) if isinstance(wishes, Wishes) else wishes
+        tasks: list[Future[list[Block]]] = []
+        for load, rows in zip(loads, _one_by_one(head, read), strict=True):
+            if scratch is None:
+                tasks += [
+                    pool.submit(_packed_piece, piece, ready) for piece in pieces_of(rows, load.block_rows)
+                ]
+            else:
+                tasks.append(pool.submit(spooled, packed(rows, load.block_rows, ready), scratch))
+        blocks = engine_here([block for task in tasks for block in task.result()], n_threads)
+    tasks.clear()  # this frame must not keep rows alive that are about to be replaced
     final = finishing(blocks, ready, wishes)
     return (blocks if final is None else blocks.map_blocks(packing.finish, final)), final or ready
+
+
+def _packed_piece(rows: Rows, preparation: Preparation) -> list[Block]:
+    return [pack(rows, preparation)]
+
+
+def _read_ahead(pool: Executor, plan: Plan, loads: Sequence[Load], n_ahead: int) -> Iterator[Rows]:
+    """Give the rows of each load; n_ahead are read at a time, each after what was asked of the pool before."""
+    reading = deque(pool.submit(read_rows, plan, load.row_groups) for load in loads[:n_ahead])
+    for i in range(len(loads)):
+        yield reading.popleft().result()
+        if i + n_ahead < len(loads):
+            reading.append(pool.submit(read_rows, plan, loads[i + n_ahead].row_groups))
+
+
+def _one_by_one(head: list[Rows], read: Iterator[Rows]) -> Iterator[Rows]:
+    """Give the head's rows and then the others, letting go of each."""
+    while head:
+        yield head.pop(0)
+    yield from read
 
 
 def load_on(
@@ -154,7 +207,8 @@ def load_on(
     from kmeans_dask.dask_blocks import DaskBlocks
     from kmeans_dask.dask_loads import Recipe
 
-    loads = loads_of(plan, load_bytes or block_bytes, block_bytes)
+    share = share_bytes(plan, sum(host.n_threads for host in cluster.awaited_hosts()))
+    loads = loads_of(plan, min(load_bytes or block_bytes, share), min(block_bytes, share))
     ready, first = (
         cluster.first_loads(read_head, plan, loads, wishes, on_disk=on_disk)
         if isinstance(wishes, Wishes)
