@@ -167,10 +167,12 @@ def _verbosity(verbose: bool, quiet: bool) -> "Verbosity":
 
 def _run_plainly(job: "Job", signals: Interrupts, verbosity: "Verbosity") -> "Run":
     from flows import report
+    from kmeans_dask.kernel_cache import spare_scipy
     from pipeline.job import run_job
     from pipeline.runner import PlainRunner, Watch
     from pipeline.sink import new_run_id
 
+    spare_scipy()
     console, run_id = report.stderr(), new_run_id()
     report.log_to(console, run_id, verbosity)
     with report.live(console, verbosity) as on_progress:

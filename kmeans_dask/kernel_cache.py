@@ -5,15 +5,42 @@ beside the source when an image was made are still read from there, and the othe
 """
 
 import logging
+import sys
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCacheLocator, NullCache
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 
 logger = logging.getLogger(__name__)
+
+
+def spare_scipy() -> None:
+    """Let numba start without `scipy.linalg`, a quarter of a second: it asks it for BLAS, which no kernel of ours uses.
+
+    For processes of our own: there numba then refuses `np.dot`.
+    """
+    blas = "scipy.linalg.cython_blas"
+    if blas in sys.modules:
+        return
+    sys.modules[blas] = cast("ModuleType", None)  # an import of it fails at once
+    try:
+        import_module("numba.np.arraymath")
+    finally:
+        del sys.modules[blas]
+
+
+def start() -> None:
+    """Load what numba needs before its first kernel, some tenths of a second, while others read."""
+    with global_compiler_lock:  # as the first kernel would
+        for context in (cpu_target.typing_context, cpu_target.target_context):
+            context.refresh()
 
 
 class _BesideSource(InTreeCacheLocator):

@@ -37,12 +37,22 @@ def distances_of_rows(tiles, n_rows, columns, labels, sq_distances):  # type: ig
     for t in range(tiles.shape[0]):
         first = t * TILE
         rows = min(TILE, n_rows - first)
+        if rows <= 0:
+            continue
+        label, alike = labels[first], True
         for r in range(rows):
             sq_distances[first + r] = 0.0
+            alike &= labels[first + r] == label
         for f in range(columns.shape[0]):
-            for r in range(rows):
-                difference = np.float64(tiles[t, f, r]) - columns[f, labels[first + r]]
-                sq_distances[first + r] += difference * difference
+            if alike:  # most tiles of an ordered block: no gathering
+                c = columns[f, label]
+                for r in range(rows):
+                    difference = np.float64(tiles[t, f, r]) - c
+                    sq_distances[first + r] += difference * difference
+            else:
+                for r in range(rows):
+                    difference = np.float64(tiles[t, f, r]) - columns[f, labels[first + r]]
+                    sq_distances[first + r] += difference * difference
 
 
 @compiled()

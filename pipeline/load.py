@@ -16,6 +16,7 @@ import numpy as np
 from kmeans_dask import packing
 from kmeans_dask.blocks import Block, Blocks, padded
 from kmeans_dask.disk_blocks import DiskBlocks, engine_here
+from kmeans_dask.kernel_cache import start
 from kmeans_dask.kernels import TILE
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.ordering import LEAST_ROWS
@@ -158,6 +159,7 @@ def load_here(
     loads = loads_of(plan, min(load_bytes or block_bytes, share), min(block_bytes, share))
     with ThreadPoolExecutor(n_threads, thread_name_prefix="load") as pool:
         read = _read_ahead(pool, plan, loads, n_threads)
+        start()
         head = head_of(read) if isinstance(wishes, Wishes) else []
         ready = preparation_of(head, wishes) if isinstance(wishes, Wishes) else wishes
         tasks: list[Future[list[Block]]] = []
@@ -181,10 +183,14 @@ def _packed_piece(rows: Rows, preparation: Preparation) -> list[Block]:
 def _read_ahead(pool: Executor, plan: Plan, loads: Sequence[Load], n_ahead: int) -> Iterator[Rows]:
     """Give the rows of each load; n_ahead are read at a time, each after what was asked of the pool before."""
     reading = deque(pool.submit(read_rows, plan, load.row_groups) for load in loads[:n_ahead])
-    for i in range(len(loads)):
-        yield reading.popleft().result()
-        if i + n_ahead < len(loads):
-            reading.append(pool.submit(read_rows, plan, loads[i + n_ahead].row_groups))
+
+    def given() -> Iterator[Rows]:
+        for i in range(len(loads)):
+            yield reading.popleft().result()
+            if i + n_ahead < len(loads):
+                reading.append(pool.submit(read_rows, plan, loads[i + n_ahead].row_groups))
+
+    return given()
 
 
 def _one_by_one(head: list[Rows], read: Iterator[Rows]) -> Iterator[Rows]:
