@@ -208,10 +208,20 @@ class Peak:
                     continue
 
 
+def _compile(folder: Path) -> None:
+    """Run a small job, so that no worker of the large one compiles kernels, which takes some 250 MB."""
+    small = folder / "small"
+    small.mkdir()
+    write_rows(small / "rows", 0.005)
+    (small / "job.toml").write_text(_JOB.format(limit=2**31), encoding="utf-8")
+    run_job(load_job(small / "job.toml", ["prepare.blocks=disk"]))
+
+
 def job(size: Size) -> tuple[Table, list[Target]]:
     """A job of more rows than its worker's memory."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        _compile(folder)
         write_rows(folder / "rows", size.share)
         limit = max(int(_LIMIT * size.share), 600 * 2**20)
         (folder / "job.toml").write_text(_JOB.format(limit=limit), encoding="utf-8")

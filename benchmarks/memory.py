@@ -104,6 +104,8 @@ def measured(size: Size) -> Section:
     """How much memory does a worker take, and did the plan know?"""
     n_rows = max(10_000, int(_ROWS * size.share))
     with tempfile.TemporaryDirectory() as name:
+        write_rows(Path(name), 50_000)
+        peaks(Path(name), 50_000)  # compiles, which takes some 250 MB more
         write_rows(Path(name), n_rows)
         found = peaks(Path(name), n_rows)
     rows = tuple(
