@@ -13,7 +13,7 @@ from pipeline.config import INITS, Job
 from pipeline.load import Load, loads_of, row_bytes
 from pipeline.source import Plan
 
-_PROCESS_BYTES = 330 * 10**6  # with numba and Arrow at work
+_PROCESS_BYTES = 300 * 10**6  # with numba and Arrow at work
 _USABLE = 0.9
 _USABLE_ELSEWHERE = 0.6  # workers that we did not start spill to disk and pause from there on
 # Of a row, for each restart that runs: a label and a slack; while it is seeded, a squared distance and a label.

@@ -132,7 +132,7 @@ def test_data_beyond_the_memory_are_refused(tmp_path: Path) -> None:
     settings = job(tmp_path, write_files(tmp_path / "data", noise(10_000)), dask={"memory_limit": "310MiB"})
     plan = planned(settings)
     with pytest.raises(
-        DataError, match=r"10,000 rows of 4 features need about 31\d MiB in each worker, more than"
+        DataError, match=r"10,000 rows of 4 features need about 2\d\d MiB in each worker, more than"
     ):
         check_memory(settings, plan, summary_of(settings, plan))
     check_memory(settings, plan, summary_of(settings, plan, limit=2**30))
