@@ -67,7 +67,7 @@ def n_init_of(n_init: int | Literal["auto"], init: object, refine: bool) -> int:
 
 def refine_of(refine: bool | Literal["auto"], init: object, n_init: int | Literal["auto"]) -> bool:
     """Return whether restarts are refined; "auto": where a method draws the start, and their number is "auto" too."""
-    if refine == "auto":
+    if isinstance(refine, str) and refine == "auto":
         return isinstance(init, str) and n_init == "auto"
     if not isinstance(refine, bool | np.bool_):
         raise ConfigError(f"refine must be 'auto', True or False; found {refine!r}.")

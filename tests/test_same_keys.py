@@ -51,8 +51,12 @@ def test_the_other_estimators_share_them() -> None:
     """What they add is their own; what they lack makes no sense for them."""
     ours = KMeans().get_params()
     for estimator, added, lacking in (
-        (BisectingKMeans(), {"bisecting_strategy"}, {"max_seconds", "frozen_centroids"}),
-        (MiniBatchKMeans(), {"batch_size", "max_no_improvement"}, {"max_seconds", "frozen_centroids"}),
+        (BisectingKMeans(), {"bisecting_strategy"}, {"max_seconds", "frozen_centroids", "refine"}),
+        (
+            MiniBatchKMeans(),
+            {"batch_size", "max_no_improvement"},
+            {"max_seconds", "frozen_centroids", "refine"},
+        ),
     ):
         other = estimator.get_params()
         assert set(other) - set(ours) == added

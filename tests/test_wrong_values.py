@@ -30,6 +30,7 @@ TAKEN = {  # by the parameters that take some of them
     "max_seconds": {"none", "half", "zero"},
     "n_init": {"auto"},
     "random_state": {"none", "zero"},
+    "refine": {"auto", "false", "true"},
     "tol": {"half", "zero"},
     "verbose": {"zero", "false", "true"},
 }
