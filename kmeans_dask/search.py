@@ -137,7 +137,7 @@ class Search:
 
 def _patience(n_clusters: int) -> int:
     """Return how many drawn breaths in a row may fail."""
-    return max(_FEWEST, n_clusters // 2)
+    return max(_FEWEST, n_clusters - 5)
 
 
 def _patience_of_few(size: int, n_clusters: int) -> int:
