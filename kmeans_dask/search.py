@@ -22,7 +22,7 @@ _FEWEST, _MOST, _TINY = (
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
 _HOPE = 10  # falls of the inertia like the last one that may still come
 _RUNS, _FEWEST_ITERATIONS = (
-    9,
+    24,
     30,
 )  # a search by passes makes at most as many iterations as so many further restarts
 _BREATHS_AT_ONCE = 16  # over few rows, between two looks at the hook and the time
@@ -137,7 +137,7 @@ class Search:
 
 def _patience(n_clusters: int) -> int:
     """Return how many drawn breaths in a row may fail."""
-    return max(_FEWEST, n_clusters - 5)
+    return max(_FEWEST, 2 * n_clusters - 10)
 
 
 def _patience_of_few(size: int, n_clusters: int) -> int:

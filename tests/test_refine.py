@@ -59,7 +59,7 @@ def test_a_search_in_one_place_equals_the_loops(kind: str, n: int, k: int) -> No
         fit, found = refined(blocks, X[:k])
     key, patience = (
         randoms.derived(ME.seed, "breaths"),
-        max(5, k - 5, min(200, 20 * k, (90_000 // (n * 2 * k)) ** 2)),
+        max(5, 2 * k - 10, min(200, 20 * k, (90_000 // (n * 2 * k)) ** 2)),
     )
     expected = naive_search.searched(X, fit.centroids, key, patience, sq_shift=0.0)
     assert found.inertia == naive.inertia(X, naive.nearest(X, found.centroids), found.centroids)
