@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13 3.14,$(shell command -v python$
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PYTEST := $(BIN)/python -m pytest -rs
+PYTEST := $(BIN)/python -m pytest -rfEs
 
 .PHONY: run test test-quick check bench format clean
 
