@@ -3,6 +3,7 @@
 scikit-learn is the extra [sklearn]; `kmeans_dask` imports this module only when an estimator is used.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ Array = npt.NDArray[Any]
 _DTYPES = (np.float64, np.float32)
 
 
-class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator, ABC):
     """Centroids that label rows; subclasses fit them."""
 
     model_: Model
@@ -27,9 +28,9 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
     labels_: Any
     n_features_in_: int
 
+    @abstractmethod
     def fit(self, X: Any, y: object = None, sample_weight: Any = None) -> Self:
-        """Find the centroids; subclasses say how."""
-        raise NotImplementedError
+        """Find the centroids."""
 
     def fit_predict(self, X: Any, y: object = None, sample_weight: Any = None) -> Any:
         """Fit and return the labels, (n_samples,) int32; of Dask input lazily."""

@@ -124,14 +124,52 @@ def add_costs(values, weights, factor, where, span, limbs):  # type: ignore[no-u
         row_id = first_row + (np.int64(kept[i]) if kept.shape[0] > 0 else i)
         if start <= row_id < stop:
             at = (row_id >> shift) - (start >> shift)
-            y = (weights[i] * values[i] if weighted else values[i]) * factor
-            h = np.int64(y)
-            y = (y - np.float64(h)) * 4294967296.0
-            m = np.int64(y)
-            limbs[0, at] += h
-            limbs[1, at] += m
-            limbs[2, at] += np.int64((y - np.float64(m)) * 4294967296.0)
+            high, middle, low = limbs_of((weights[i] * values[i] if weighted else values[i]) * factor)
+            limbs[0, at] += high
+            limbs[1, at] += middle
+            limbs[2, at] += low
             limbs[3, at] += 1
+
+
+@compiled()
+def add_gains(tiles, n_rows, balls, choices, weights, factor, state, limbs):  # type: ignore[no-untyped-def]
+    """Add by how much each of the choices (m, d) would lower the rows' costs to limbs (3, m) int64, accumulators.
+
+    balls = (centres, radii) of the tiles, state = (sq_distances (n_rows,), farthest (n_tiles,): the largest of each).
+    """
+    sq_distances, farthest = state
+    new, weighted = np.empty(TILE), weights.shape[0] > 0
+    for t in range(tiles.shape[0]):
+        first = t * TILE
+        rows = min(TILE, n_rows - first)
+        if rows <= 0:
+            continue
+        limit = np.sqrt(farthest[t]) + balls[1][t]
+        limit = limit * limit * (1.0 + 2.0**-30) + 2.0**-900
+        for j in range(choices.shape[0]):
+            away = 0.0
+            for f in range(choices.shape[1]):
+                difference = balls[0][t, f] - choices[j, f]
+                away += difference * difference
+            if away > limit:
+                continue
+            distances_to(tiles[t], rows, choices[j], new)
+            for r in range(rows):
+                held = sq_distances[first + r]
+                if new[r] < held:
+                    weight = weights[first + r] if weighted else 1.0
+                    before, after = limbs_of(weight * held * factor), limbs_of(weight * new[r] * factor)
+                    for i in range(3):
+                        limbs[i, j] += before[i] - after[i]
+
+
+@compiled()
+def limbs_of(y):  # type: ignore[no-untyped-def]
+    """Return what a scaled cost adds to three accumulators."""
+    high = np.int64(y)
+    y = (y - np.float64(high)) * 4294967296.0
+    middle = np.int64(y)
+    return high, middle, np.int64((y - np.float64(middle)) * 4294967296.0)
 
 
 @compiled()

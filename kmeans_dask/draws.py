@@ -103,8 +103,16 @@ def nearest(block: Block, run: str, known: Known) -> tuple[Floats, Labels]:
     """
     if not len(known.centroids):
         return np.ones(block.n_rows), np.full(block.n_rows, -1, np.int32)
+    state = _state(block, run, known)
+    return state.sq_distances, state.labels
+
+
+def _state(block: Block, run: str, known: Known) -> "_State":
+    """Return what `nearest` remembers, brought up to these choices."""
     name = passes.digest(known.centroids)
-    state = block.cache.pop(run, None)  # put back when whole, so a failed call leaves nothing half-changed
+    state: _State | None = block.cache.pop(
+        run, None
+    )  # put back when whole, so a failed call leaves nothing half-changed
     if state is None or state.name not in (name, passes.digest(known.centroids[: known.n_old])):
         state = _State.none(block)
     if state.name != name:
@@ -115,7 +123,7 @@ def nearest(block: Block, run: str, known: Known) -> tuple[Floats, Labels]:
         )  # fmt: skip
         state.name, state.n_known = name, len(known.centroids)
     block.cache[run] = state
-    return state.sq_distances, state.labels
+    return state
 
 
 @dataclass(slots=True)
@@ -172,19 +180,44 @@ def costs(
     return found
 
 
+def costs_within(
+    blocks: Sequence[Block], run: str, known: Known, shift: int, ranges: Sequence[tuple[int, int] | None]
+) -> list[Buckets]:
+    """Return the costs of the rows of each range, (id, its shift), or of all."""
+    return [costs(blocks, run, known, shift, within) for within in ranges]
+
+
+def joined_each(some: list[Buckets], others: list[Buckets]) -> list[Buckets]:
+    """Return the costs of both sets of rows, range by range."""
+    return [a.joined(b) for a, b in zip(some, others, strict=True)]
+
+
+def gains(blocks: Sequence[Block], run: str, known: Known, choices: Floats) -> Limbs:
+    """Return by how much each of the choices, (m, d), would lower the cost of all rows, (3, m) limbs."""
+    limbs = np.zeros((3, len(choices)), np.int64)
+    for block in blocks:
+        state = _state(block, run, known)
+        draw_kernels.add_gains(
+            block.tiles, block.n_rows, passes.balls_of(block), choices, block.weights,
+            sums.scale(known.cost_exponent), (state.sq_distances, state.farthest), limbs,
+        )  # fmt: skip
+    return sums.added(limbs, np.zeros_like(limbs))
+
+
 def _where(block: Block) -> tuple[Offsets, int]:
     """Return what tells the kernels of draws the row ids."""
     return np.empty(0, np.uint32) if block.kept is None else block.kept, block.first_row
 
 
-def row_of(blocks: Sequence[Block], row_id: int) -> Rows:
-    """Return the row of this id: one, or none from elsewhere."""
+def rows_of(blocks: Sequence[Block], row_ids: Sequence[int]) -> Rows:
+    """Return the rows of these ids that lie here."""
+    rows = Rows.none(blocks[0].n_features)
     for block in blocks:
-        if block.first_row <= row_id < block.first_row + block.n_source_rows:
-            at = np.flatnonzero(block.row_ids() == row_id)
-            if len(at):
-                return Rows(np.array([row_id]), block.rows(at))
-    return Rows.none(blocks[0].n_features)
+        if any(block.first_row <= i < block.first_row + block.n_source_rows for i in row_ids):
+            held = block.row_ids()
+            at = np.flatnonzero(np.isin(held, row_ids))
+            rows = rows.joined(Rows(held[at], block.rows(at)))
+    return rows
 
 
 def highest_cost(blocks: Sequence[Block], run: str, known: Known) -> float:

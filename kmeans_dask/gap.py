@@ -70,7 +70,7 @@ def _starts(values: Floats, ks: Sequence[int], seed: int) -> list[Floats]:
     """Return starts by k-means++, whose first rows for many clusters serve for fewer: all ks, then all again."""
     with LocalBlocks([block_of_rows(values)], n_threads=1) as blocks:
         seeds = [randoms.derived(seed, "start", i) >> 1 for i in range(_STARTS)]
-        pools = [seeding.pool(blocks, max(ks), own, "k-means++") for own in seeds]
+        pools = [seeding.Pool(seeding.plus_plus(blocks, max(ks), own, n_draws=1), None) for own in seeds]
     return [pool.start(k) for pool in pools for k in ks]
 
 

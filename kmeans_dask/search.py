@@ -14,17 +14,12 @@ from kmeans_dask.lloyd import Fit, Hook, Identity, Limits, Motion, Progress, Sto
 from kmeans_dask.passes import Exponents, exponents, labels_of, scan_of, sq_distances_of
 from kmeans_dask.sums import Limbs
 
-_FEWEST, _MOST, _TINY = (
-    5,
-    200,
-    90_000,
-)  # drawn breaths in a row that may fail; on tiny sets they cost next to nothing
+_FEWEST, _MOST = 5, 200  # drawn breaths in a row that may fail; on tiny sets they cost next to nothing
+_TINY = 90_000  # rows * clusters * features
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
 _HOPE = 10  # falls of the inertia like the last one that may still come
-_RUNS, _FEWEST_ITERATIONS = (
-    24,
-    30,
-)  # a search by passes makes at most as many iterations as so many further restarts
+_RUNS = 24  # a search by passes makes at most as many iterations as so many further restarts,
+_FEWEST_ITERATIONS = 30  # each of at least so many
 _BREATHS_AT_ONCE = 16  # over few rows, between two looks at the hook and the time
 
 

@@ -1,9 +1,11 @@
 """Start centroids, (k, d) float64 in the prepared space, that depend on the rows and the seed alone.
 
-random: distinct rows. k-means++: Arthur and Vassilvitskii 2007. k-means||: Bahmani et al. 2012, algorithm 2, with
-l = 2k and 5 rounds, its candidates reclustered by weighted k-means++ and Lloyd. Rows of weight zero are never seeds.
+random: distinct rows. k-means++: Arthur and Vassilvitskii 2007, greedy as they say in their conclusion: of several
+rows drawn each time, the one that lowers the cost most. k-means||: Bahmani et al. 2012, algorithm 2, with l = 2k and 5
+rounds, its candidates reclustered by greedy weighted k-means++ and Lloyd. Rows of weight zero are never seeds.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +21,6 @@ from kmeans_dask.local_blocks import LocalBlocks
 
 ROUNDS = 5
 OVERSAMPLING = 2.0
-_RECLUSTER_TRIALS = 3
 _RECLUSTER_ITERATIONS = 30
 _SHIFTS = (16, 8, 0)
 METHODS = ("k-means||", "k-means++", "random")
@@ -83,20 +84,30 @@ class _Chosen:
         """Return the exact cost of all rows, in units of 2**(known.cost_exponent - 95)."""
         return self.blocks.map_reduce(draws.total, self.run, self.known, combine=int.__add__)
 
-    def draw(self, seed: int, purpose: str) -> Floats | None:
-        """Return one row, (1, d), drawn in proportion to its cost; None when every row costs nothing."""
+    def draw(self, seed: int, purposes: Sequence[str]) -> Floats | None:
+        """Return a row for each purpose, (m, d), drawn in proportion to its cost; None when every row costs nothing."""
         shifts = _shifts(self.blocks.summary.n_samples)
-        costs = self._costs(shifts[0])
+        [costs] = self._costs(shifts[0])
         while not (total := costs.total()):
             if not self._magnified():
                 return None
-            costs = self._costs(shifts[0])
-        # From ranges of row ids to ever smaller ones, and so the same row however rows are grouped.
-        found, rest = _resolved(costs, randoms.below(total, seed, purpose))
+            [costs] = self._costs(shifts[0])
+        # From ranges of row ids to ever smaller ones, and so the same rows however rows are grouped.
+        places = [_resolved(costs, randoms.below(total, seed, purpose)) for purpose in purposes]
         for larger, shift in pairwise(shifts):
-            found, rest = _resolved(self._costs(shift, (found, larger)), rest)
-        rows: Rows = self.blocks.map_reduce(draws.row_of, found, combine=Rows.joined)
-        return rows.values
+            each = self._costs(shift, tuple((found, larger) for found, _ in places))
+            places = [_resolved(some, rest) for some, (_, rest) in zip(each, places, strict=True)]
+        row_ids = [found for found, _ in places]
+        rows = self.blocks.map_reduce(draws.rows_of, row_ids, combine=Rows.joined).in_order()
+        return rows.taken(np.searchsorted(rows.row_ids, row_ids)).values
+
+    def best(self, rows: Floats) -> Floats:
+        """Return the row, (1, d), of some, (m, d), under which all rows would cost least; of equals the first."""
+        if len(rows) == 1:
+            return rows
+        limbs = self.blocks.map_reduce(draws.gains, self.run, self.known, rows, combine=sums.added)
+        gains = sums.integers(limbs)
+        return rows[[gains.index(max(gains))]]
 
     def _magnified(self) -> bool:
         """Fit the exponent to the costs that are left, all too small for it; whether that shows any."""
@@ -105,29 +116,33 @@ class _Chosen:
         self.known = replace(self.known, exponent=sums.exponent(highest))
         return self.known.exponent < before
 
-    def _costs(self, shift: int, within: tuple[int, int] | None = None) -> Buckets:
+    def _costs(self, shift: int, ranges: Sequence[tuple[int, int] | None] = (None,)) -> list[Buckets]:
         return self.blocks.map_reduce(
-            draws.costs, self.run, self.known, shift, within, combine=Buckets.joined
+            draws.costs_within, self.run, self.known, shift, ranges, combine=draws.joined_each
         )
 
     def forget(self) -> None:
         self.blocks.map_reduce(draws.forget, self.run, combine=int.__add__)
 
 
-def plus_plus(blocks: Blocks, n_clusters: int, seed: int) -> Floats:
-    """Return up to n_clusters rows, each drawn in proportion to its weighted squared distance to those before."""
+def plus_plus(blocks: Blocks, n_clusters: int, seed: int, n_draws: int | None = None) -> Floats:
+    """Return up to n_clusters rows, each drawn in proportion to its weighted squared distance to those before.
+
+    n_draws: how many are drawn each time after the first, of which the best is kept; 2 + ln k, as its authors did.
+    """
     chosen = _Chosen.none(blocks, f"plus-plus-{seed}")
-    _continue(chosen, n_clusters, seed)
+    _continue(chosen, n_clusters, seed, n_draws or 2 + int(math.log(n_clusters)))
     chosen.forget()
     return chosen.known.centroids
 
 
-def _continue(chosen: _Chosen, n_clusters: int, seed: int) -> None:
-    while len(chosen.known.centroids) < n_clusters:
-        row = chosen.draw(seed, f"plus plus {len(chosen.known.centroids)}")
-        if row is None:
+def _continue(chosen: _Chosen, n_clusters: int, seed: int, n_draws: int = 1) -> None:
+    while (n := len(chosen.known.centroids)) < n_clusters:
+        others = [f"plus plus {n} draw {i}" for i in range(1, n_draws)] if n else []
+        rows = chosen.draw(seed, [f"plus plus {n}", *others])
+        if rows is None:
             return
-        chosen.add(row)
+        chosen.add(chosen.best(rows))
 
 
 def parallel(
@@ -149,26 +164,28 @@ def parallel(
 class Pool:
     """Rows drawn once, (m, d), for starts of any smaller number of clusters: by weights, (m,), or in their order.
 
-    orders: of weighted rows, those that each trial of k-means++ takes, in its order; the first k are a start for k.
+    order: of weighted rows, those that k-means++ takes, in its order; the first k are a start for k.
     """
 
     rows: Floats
     weights: Floats | None
-    orders: tuple[Floats, ...] = ()
+    order: Floats | None = None
 
     def ordered(self, n_clusters: int, seed: int) -> "Pool":
-        """Return this pool of weighted rows with its orders, for up to n_clusters."""
+        """Return this pool of weighted rows with its order, for up to n_clusters."""
         if self.weights is None:
             return self
-        trials = [randoms.derived(seed, "recluster", trial) for trial in range(_RECLUSTER_TRIALS)]
+        own_seed = randoms.derived(seed, "recluster")
         with LocalBlocks([block_of_rows(self.rows, self.weights)], n_threads=1) as blocks:
-            return replace(self, orders=tuple(plus_plus(blocks, n_clusters, trial) for trial in trials))
+            return replace(self, order=plus_plus(blocks, n_clusters, own_seed))
 
     def start(self, n_clusters: int) -> Floats:
         """Return n_clusters start centroids; the pool holds more rows than that, or those there are, in order."""
-        if self.weights is None:
+        if self.weights is None or self.order is None:
             return _first(self.rows, n_clusters)
-        return _reclustered(self.rows, self.weights, [_first(order, n_clusters) for order in self.orders])
+        with LocalBlocks([block_of_rows(self.rows, self.weights)], n_threads=1) as blocks:
+            start = _first(self.order, n_clusters)
+            return lloyd(blocks, start, Limits(_RECLUSTER_ITERATIONS), Identity()).centroids
 
     def serves(self, n_clusters: int) -> bool:
         """Whether `start` gives this many."""
@@ -219,13 +236,3 @@ def _weights(chosen: _Chosen) -> Floats:
     """Return the weight of the rows nearest to each choice, (m,)."""
     limbs = chosen.blocks.map_reduce(draws.weights_of, chosen.run, chosen.known, combine=sums.added)
     return np.array([sums.value(total, chosen.known.weight_exponent) for total in sums.integers(limbs)])
-
-
-def _reclustered(candidates: Floats, weights: Floats, starts: Sequence[Floats]) -> Floats:
-    """Return the best centroids that Lloyd's algorithm finds among the candidates from a few starts."""
-    with LocalBlocks([block_of_rows(candidates, weights)], n_threads=1) as blocks:
-        fits = [
-            lloyd(blocks, start, Limits(_RECLUSTER_ITERATIONS), Identity(trial))
-            for trial, start in enumerate(starts)
-        ]
-    return min(fits, key=lambda fit: fit.inertia).centroids

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.cluster import KMeans
 
+from benchmarks.quality import MINIMA
 from kmeans_dask import blocks_of, kmeans, predict, seeding
 from kmeans_dask.lloyd import Identity, Limits, lloyd
 from kmeans_dask.restarts import Settings, fit_of, restarts_of
@@ -57,20 +58,6 @@ def test_runs_equal_scikit_learn(shared_data: Path, name: str, k: int) -> None:
 
 # Proven minima ----------------------------------------------------------------------
 
-MINIMA = {
-    "iris": (
-        152.347951760358, 78.851441426146, 57.2284732142857, 46.4461820512821, 39.0399872460872,
-        34.2982296650718, 29.9889439507861, 27.7860924173081, 25.83405481997251,
-    ),
-    "ruspini": (
-        89337.832142857, 51063.4750456705, 12881.0512361466, 10126.7197881828, 8575.40687645688,
-        7126.19854312354, 6149.639019314019, 5181.65183982684, 4446.28214285714,
-    ),
-    "mssc_bavaria1": (
-        602547222093.8822, 294506562778.027, 104474664100.716, 59761526720.5269, 35908538438.0298,
-        21983207615.3985, 13385415052.5813, 8423750573.163314, 6446483642.87013,
-    ),
-}  # fmt: skip
 FEW, MANY = 20, 8000  # restarts: of each method whatever they find; of k-means|| until the minimum is found
 KS = [pytest.param(k, marks=[pytest.mark.slow] * (k > 8)) for k in range(2, 11)]
 

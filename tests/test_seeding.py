@@ -137,12 +137,50 @@ def test_plus_plus_draws_by_weighted_squared_distance() -> None:
     pairs: Counter[tuple[int, ...]] = Counter()
     with blocked(X, (0, 1, 4), weights) as blocks:
         for seed in range(4000):
-            pairs[tuple(places(seeding.plus_plus(blocks, 2, seed), X))] += 1
+            pairs[tuple(places(seeding.plus_plus(blocks, 2, seed, n_draws=1), X))] += 1
     for first in range(4):
         costs = weights * (X[:, 0] - X[first, 0]) ** 2
         for second in range(4):
             p = weights[first] / weights.sum() * costs[second] / costs.sum()
             assert abs(pairs[first, second] - 4000 * p) <= 5 * np.sqrt(4000 * p * (1 - p))
+
+
+@settings(max_examples=60)
+@given(cases())
+def test_gains_are_what_the_exact_cost_falls_by(case: Case) -> None:
+    """A choice's gain is the cost of all rows without it less that with it, to the last unit."""
+    chosen, others = np.split(case.X[:: max(1, len(case.X) // 6)].astype(np.float64), [1])
+    with case.blocks() as blocks:
+        known = Known.nothing(blocks.summary).extended(chosen)
+        limbs = blocks.map_reduce(draws.gains, "run", known, others, combine=sums.added)
+        before = blocks.map_reduce(draws.total, "run", known, combine=int.__add__)
+        after = [
+            blocks.map_reduce(draws.total, f"with {i}", known.extended(row[None]), combine=int.__add__)
+            for i, row in enumerate(others)
+        ]
+    assert sums.integers(limbs) == [before - cost for cost in after]
+
+
+def test_greedy_plus_plus_takes_the_best_of_the_rows_it_draws() -> None:
+    """Each seed after the first is that of its drawn rows under which all cost least; all cost less than plain ones."""
+    X = np.random.default_rng(3).normal(size=(300, 2)) + 8 * np.random.default_rng(4).integers(0, 3, (300, 1))
+    plain, greedy = 0.0, 0.0
+
+    def cost(chosen: np.ndarray) -> float:
+        return float(((X[:, None] - chosen) ** 2).sum(axis=2).min(axis=1).sum())
+
+    with blocked(X, (0, 100, 300)) as blocks:
+        for seed in range(40):
+            found = seeding.plus_plus(blocks, 6, seed, n_draws=4)
+            for n in range(1, 6):
+                chosen = seeding._Chosen(blocks, "run", Known.nothing(blocks.summary).extended(found[:n]))
+                drawn = chosen.draw(seed, [f"plus plus {n}", *(f"plus plus {n} draw {i}" for i in (1, 2, 3))])
+                assert drawn is not None
+                costs = [cost(np.vstack((found[:n], row))) for row in drawn]
+                assert (drawn[int(np.argmin(costs))] == found[n]).all()
+            greedy += cost(found)
+            plain += cost(seeding.plus_plus(blocks, 6, seed, n_draws=1))
+    assert greedy < 0.9 * plain
 
 
 @settings(max_examples=60)
