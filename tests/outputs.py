@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow.parquet as pq
 
@@ -81,13 +81,21 @@ def chain(output: Output) -> list[dict[str, Any]]:
 
 
 class Reader(threading.Thread):
-    """Follows the pointer again and again, and keeps what it saw and whatever went wrong."""
+    """Follows the pointer again and again while its block runs; keeps what it saw and whatever went wrong."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
         self.output, self.stop = output, threading.Event()
         self.seen: list[int] = []
         self.failures: list[BaseException] = []
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.join(60)
 
     def run(self) -> None:
         while not self.stop.is_set():

@@ -166,10 +166,11 @@ def killed_after_first_part(
     process = started("run", job, "--no-prefect", env=env, log=folder / "log")
     try:
         deadline = time.monotonic() + 60
-        while not (
-            begun := [n for n in output.names() if "/labels/part-" in n and n.split("/")[1] not in before]
-        ):
-            assert process.poll() is None, (folder / "log").read_text()
+        begun = list[str]()
+        while not begun:
+            ended = process.poll() is not None  # asked before the listing, which takes its time
+            begun = [n for n in output.names() if "/labels/part-" in n and n.split("/")[1] not in before]
+            assert begun or not ended, (folder / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.005)
         time.sleep(delay)
@@ -200,17 +201,15 @@ def test_readers_see_whole_runs_while_whole_jobs_are_killed(
     workers: dict[str, Any] = {"dask": {"workers": 2}} if kind == "dask" else {}
     job = write_job(tmp_path / "job.toml", data, output.uri, **workers)
     committed(job, env)
-    reader, killed, draw = Reader(output), [], random.Random(kind)
-    reader.start()
-    for _ in range(2 * n_kills):
-        run_id = killed_after_first_part(job, env, output, tmp_path, draw.uniform(0, 0.05))
-        killed += [run_id] if run_id else []
-        if len(killed) == n_kills:
-            break
-    committed(job, env)
-    time.sleep(1)
-    reader.stop.set()
-    reader.join(60)
+    killed, draw = list[str](), random.Random(kind)
+    with Reader(output) as reader:
+        for _ in range(2 * n_kills):
+            run_id = killed_after_first_part(job, env, output, tmp_path, draw.uniform(0, 0.05))
+            killed += [run_id] if run_id else []
+            if len(killed) == n_kills:
+                break
+        committed(job, env)
+        time.sleep(1)
 
     assert reader.failures == []
     assert reader.seen == sorted(reader.seen)

@@ -367,20 +367,18 @@ def test_readers_see_whole_runs_while_jobs_are_killed(conditional_output: Output
     output = conditional_output
     store = open_store(output.uri)
     commit_jobs.write_run(store)
-    reader, killed, draw = Reader(output), [], random.Random(0)
-    reader.start()
-    for number in range(24):
-        process, channel = commit_jobs.start(commit_jobs.doomed, output.uri, output.environment)
-        killed.append(channel.recv())
-        time.sleep(draw.uniform(0, 0.05))
-        process.kill()
-        process.join(10)
-        assert process.exitcode == -9
-        channel.close()
-        if number % 6 == 0:
-            commit_jobs.write_run(store)
-    reader.stop.set()
-    reader.join(30)
+    killed, draw = list[str](), random.Random(0)
+    with Reader(output) as reader:
+        for number in range(24):
+            process, channel = commit_jobs.start(commit_jobs.doomed, output.uri, output.environment)
+            killed.append(channel.recv())
+            time.sleep(draw.uniform(0, 0.05))
+            process.kill()
+            process.join(10)
+            assert process.exitcode == -9
+            channel.close()
+            if number % 6 == 0:
+                commit_jobs.write_run(store)
 
     assert reader.failures == []
     assert reader.seen == sorted(reader.seen)

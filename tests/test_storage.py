@@ -145,7 +145,8 @@ def test_each_column_chunk_is_fetched_once(moto_store: Store, moto: S3Server) ->
         before = len(moto.requests())
         for group in range(2):
             reader.read_row_group(group, columns=["a", "c"])
-    ranges = [request.range for request in moto.requests()[before:]]
+    bucket = moto_store.uri.removeprefix("s3://")
+    ranges = [request.range for request in moto.requests()[before:] if bucket in request.path]
     counts = np.zeros(entry.size, dtype=int)
     for asked in ranges:
         assert asked is not None
