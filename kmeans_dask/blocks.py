@@ -6,12 +6,13 @@ on the rows and the arguments alone, never on how the rows are grouped. An engin
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels
+from kmeans_dask import kernels, sums
 from kmeans_dask.kernels import TILE
 
 Floats = npt.NDArray[np.float64]
@@ -86,7 +87,7 @@ class Block:
         return 200 + sum(array.nbytes for array in arrays if array is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Summary:
     """What every pass needs to know of all rows: counts, and bounds for the exact sums."""
 
@@ -113,6 +114,11 @@ class Summary:
     def magnitudes(self) -> Floats:
         """Return the largest |x| of each feature, (n_features,)."""
         return np.nan_to_num(np.maximum(np.abs(self.lowest), np.abs(self.highest)))
+
+    @cached_property
+    def column_exponents(self) -> npt.NDArray[np.int64]:
+        """The exponents of exact sums of weight * x, (n_features,)."""
+        return np.array([sums.exponent(m * self.highest_weight) for m in self.magnitudes().tolist()])
 
 
 def summarise(blocks: Sequence[Block]) -> Summary:

@@ -1,6 +1,6 @@
 """The search of `refine` over few rows of weight 1, compiled whole: microseconds a breath.
 
-Runs are those of `lloyd`, bit by bit. They start from what is known of the rows, and look again only at rows that a
+Runs are trials of `lloyd`, bit by bit. They start from what is known of the rows, and look again only at rows that a
 centroid which moved may have reached or left. rows: (n, d) float64. What is known: labels (n,) int32, -1 for none,
 canonical squared distances (n,), and totals = (high, low (d, k), counts (k,)) of the rows that have a label.
 """
@@ -61,7 +61,7 @@ def search(rows, scales, centroids, lowest, limits, state, key, breaths_at_once)
 
 @compiled()
 def run(rows, scales, centroids, moved, limits, hope, labels, sq_distances, totals):  # type: ignore[no-untyped-def]
-    """Run from centroids, (k, d), which move, as all that is known does; return the number of iterations.
+    """Run from centroids, (k, d), to those of the last pass, in place, as all that is known; return the iterations.
 
     moved (k,): what is known does not know them yet. limits = (max_iter, sq_shift). hope = (bar, falls): a run ends
     when its inertia would stay above the bar after so many falls like the last one.
@@ -88,7 +88,7 @@ def run(rows, scales, centroids, moved, limits, hope, labels, sq_distances, tota
         if iteration > 1 and changed == 0 and not moved.any():
             return iteration
         if (limits[1] > 0 and sq_shift <= limits[1]) or iteration >= limits[0]:
-            _relabel(rows, scales[0], centroids, moved, labels, sq_distances, totals)
+            centroids[:] = old
             return iteration
 
 

@@ -217,6 +217,19 @@ def count_open(thresholds, labels, slack):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def explained(sums, weights, centroids):  # type: ignore[no-untyped-def]
+    """Return the sum of 2 c.S - W |c|^2 over clusters: sums (d, k) and weights (k,) of their rows, centroids (k, d)."""
+    total = 0.0
+    for f in range(sums.shape[0]):
+        of_feature = 0.0
+        for j in range(sums.shape[1]):
+            c = centroids[j, f]
+            of_feature += c * (2.0 * sums[f, j] - c * weights[j])
+        total += of_feature
+    return total
+
+
+@compiled()
 def means_of(high, low, rows, units, wanted, centroids):  # type: ignore[no-untyped-def]
     """Write the correctly rounded means, (k, d), of the wanted clusters, (k,) bool, that have rows.
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, passes, sums
+from kmeans_dask import kernels, passes, pruning, sums
 from kmeans_dask.blocks import Blocks, Floats
 from kmeans_dask.packing import moments
 from kmeans_dask.passes import Candidate, Exponents, Partials
@@ -98,6 +98,9 @@ class Fit:
     history: tuple[Progress, ...]
     weights: tuple[float, ...] = ()  # of each cluster's rows
     breaths: int = 0  # of a search that refined it
+    squares: float = (
+        math.inf
+    )  # the inertia and what centroids explain: the same in every run over the same rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,17 +127,21 @@ def sq_shift_of(tol: float, blocks: Blocks) -> float:
 
 def lloyd(
     blocks: Blocks, start: Floats, limits: Limits, identity: Identity, hook: Hook = lambda progress: None,
-    motion: Motion = FREE,
+    motion: Motion = FREE, squares: float = math.inf,
 ) -> Fit:  # fmt: skip
-    """Run from the start centroids, (k, d) float64 in the prepared space, until a limit or no label changes."""
+    """Run from the start centroids, (k, d) float64 in the prepared space, until a limit or no label changes.
+
+    squares: those of another run over these rows. Then this is a trial, which spares the passes that only tell the
+    inertia to the last bit, and ends at the centroids of its last pass.
+    """
+    is_trial = squares < math.inf
     last = time.monotonic()
     history = list[Progress]()
     stop: Stop | None = None
     path = Track(identity.run, start)
-    squares = math.inf
     last_partials: Partials | None = None
     while stop is None:
-        step = path.step(blocks, exact=not history)
+        step = path.step(blocks, exact=squares == math.inf)
         partials = _pass(blocks, step)
         explained = _explained(partials, step)
         inertia = squares - explained
@@ -168,12 +175,15 @@ def lloyd(
             break
         path.move(new)
         stop = _stop(step.centroids, new, limits, len(history), bool(wants_stop))
-    last_step = path.step(blocks, exact=True)
-    value = _value(_pass(blocks, last_step), last_step.scales)
+    if is_trial:
+        centroids, value = step.centroids, _value(partials, step.scales, inertia)
+    else:
+        last_step = path.step(blocks, exact=True)
+        centroids, value = path.centroids, _value(_pass(blocks, last_step), last_step.scales)
     blocks.map_reduce(passes.forget, identity.run, combine=int.__add__)
     return Fit(
-        identity.restart, identity.seed, path.centroids, value.sizes, value.inertia, value.distortion, len(history),
-        stop, tuple(history), value.weights,
+        identity.restart, identity.seed, centroids, value.sizes, value.inertia, value.distortion, len(history),
+        stop, tuple(history), value.weights, squares=squares,
     )  # fmt: skip
 
 
@@ -186,13 +196,14 @@ class Track:
     before: Floats | None = None
     name: str = field(init=False)
     name_before: str = ""
-    moved: Floats = field(init=False)  # (k,) of each centroid, added up over the iterations
-    others: Floats = field(init=False)  # (k,) the largest of the others, added up
+    moved: Floats = field(init=False)  # (2, k): see `pruning.add_movements`
+    thresholds: npt.NDArray[np.float32] = field(init=False)  # (k,): see `Step`
     drift: float = 0.0
 
     def __post_init__(self) -> None:
         self.name = passes.digest(self.centroids)
-        self.moved = self.others = np.zeros(len(self.centroids))
+        self.moved = np.zeros((2, len(self.centroids)))
+        self.thresholds = np.zeros(len(self.centroids), np.float32)
 
     def step(self, blocks: Blocks, *, exact: bool) -> Step:
         """Return the next pass over these blocks."""
@@ -203,7 +214,7 @@ class Track:
             before=self.before,
             centroids=self.centroids,
             scan=passes.scan_of(self.centroids, blocks.dtype),
-            thresholds=self._thresholds(),
+            thresholds=self.thresholds,
             drift=self.drift,
             scales=scales,
             factors=np.array([sums.scale(e) for e in (*scales.columns.tolist(), scales.weight)]),
@@ -211,21 +222,10 @@ class Track:
             exact=exact,
         )
 
-    def _thresholds(self) -> npt.NDArray[np.float32]:
-        with np.errstate(over="ignore"):  # an infinite threshold scans every row
-            return ((self.moved + self.others) * (1 + 2.0**-20)).astype(np.float32)
-
     def move(self, centroids: Floats) -> None:
         """Go on to these centroids."""
-        difference = centroids - self.centroids
-        movement = np.sqrt((difference * difference).sum(axis=1)) * (1 + 1e-9)
-        first = int(movement.argmax())
-        others = np.full(len(movement), movement[first])
-        others[first] = np.delete(movement, first).max(initial=0.0)
-        before = self._thresholds().astype(np.float64)
-        self.moved, self.others = self.moved + movement, self.others + others
-        with np.errstate(invalid="ignore"):  # NaN once thresholds are infinite: every tile is looked at
-            self.drift += float((self._thresholds() - before).max())
+        self.thresholds = self.thresholds.copy()  # a pass may still hold the old ones
+        self.drift += pruning.add_movements(self.centroids, centroids, self.moved, self.thresholds)
         self.before, self.centroids = self.centroids, centroids
         self.name_before, self.name = self.name, passes.digest(centroids)
 
@@ -262,8 +262,9 @@ def evaluated(blocks: Blocks, centroids: Floats) -> Value:
     return totals_of(blocks, centroids).value
 
 
-def _value(partials: Partials, scales: Exponents) -> Value:
-    inertia, weight = inertia_of(partials, scales), total_weight(partials, scales)
+def _value(partials: Partials, scales: Exponents, inertia: float | None = None) -> Value:
+    inertia = inertia_of(partials, scales) if inertia is None else inertia
+    weight = total_weight(partials, scales)
     rows, weighted = partials.rows.tolist(), partials.weight.shape[1] > 0
     weights = (
         [sums.value(total, scales.weight) for total in sums.integers(partials.weight)] if weighted else rows
@@ -278,9 +279,7 @@ def _pass(blocks: Blocks, step: Step) -> Partials:
 def _explained(partials: Partials, step: Step) -> float:
     """Return the weighted sum of |x|^2 - |x - c|^2 over all rows: 2 c.S - W |c|^2 over the clusters."""
     sums_of, weights = _rounded(partials, step.scales)
-    c = step.centroids.T
-    terms = c * (2.0 * sums_of - c * weights)
-    return math.fsum(np.cumsum(terms, axis=1)[:, -1].tolist())
+    return float(kernels.explained(sums_of, weights, step.centroids))
 
 
 def _rounded(partials: Partials, scales: Exponents) -> tuple[Floats, Floats]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, ledgers, rivals, sums
+from kmeans_dask import kernels, ledgers, rivals, scans, sums
 from kmeans_dask.blocks import Block, Floats, Labels, Summary, padded, without_rows
 from kmeans_dask.sums import Limbs
 
@@ -50,11 +50,10 @@ class Exponents:
 
 def exponents(summary: Summary, centroids: Floats) -> Exponents:
     """Return exponents for a pass with these centroids, (k, d)."""
-    magnitudes, heaviest = summary.magnitudes(), summary.highest_weight
-    columns = [sums.exponent(float(m) * heaviest) for m in magnitudes]
+    heaviest = summary.highest_weight
     reach = np.maximum(summary.highest - centroids.min(axis=0), centroids.max(axis=0) - summary.lowest)
     farthest = float(np.cumsum(reach * reach)[-1]) * (1 + 2.0**-20)
-    return Exponents(np.array(columns), sums.exponent(heaviest), sums.exponent(farthest * heaviest))
+    return Exponents(summary.column_exponents, sums.exponent(heaviest), sums.exponent(farthest * heaviest))
 
 
 def digest(centroids: Floats) -> str:
@@ -65,17 +64,12 @@ def digest(centroids: Floats) -> str:
 def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
     """Return centroids as `scans.judge` scans them."""
     k, d = centroids.shape
-    k4 = padded(k)
-    negative = np.zeros((k4, padded(d)), dtype)
-    squares, doubts = np.full(k4, np.inf, dtype), np.zeros(k4, dtype)
-    sq_norms = np.einsum("jf,jf->j", centroids, centroids)  # only the scan's, whose rounding does not count
+    k4, d4 = padded(k), padded(d)
+    negative, squares, doubts = np.zeros((k4, d4), dtype), np.empty(k4, dtype), np.empty(k4, dtype)
     info = np.finfo(dtype)
     # Twice the bound of a score's error over |x|^2 + |c|^2; the canonical distances round to float64 too.
-    doubt = 4 * (padded(d) + 8) * (float(info.eps) / 2 + 2.0**-52)
-    with np.errstate(over="ignore"):  # a given centroid beyond float32 leaves every row to `scans.settle`
-        negative[:k, :d] = -2.0 * centroids
-        squares[:k] = sq_norms * (1 - doubt)
-        doubts[:k] = sq_norms * (2 * doubt)
+    doubt = 4 * (d4 + 8) * (float(info.eps) / 2 + 2.0**-52)
+    scans.write_scan(np.ascontiguousarray(centroids), doubt, negative, squares, doubts)
     return negative, squares, (doubts, doubt, float(info.tiny) * (d + 8))
 
 

@@ -11,6 +11,33 @@ _PATIENCE = 8  # for how many looks at a tile not to look for rivals after there
 
 
 @compiled()
+def add_movements(before, after, moved, thresholds):  # type: ignore[no-untyped-def]
+    """Add how far each centroid, (k, d), moved, and the largest movement of the others, to moved, (2, k), rounded up.
+
+    thresholds (k,) float32: what the two come to, out; returned is the largest rise of one, NaN where they overflow.
+    """
+    k = before.shape[0]
+    movements = np.zeros(k)
+    for j in range(k):
+        for f in range(before.shape[1]):
+            difference = after[j, f] - before[j, f]
+            movements[j] += difference * difference
+        movements[j] = np.sqrt(movements[j]) * (1.0 + 1e-9)
+    first, second = np.argmax(movements), 0.0
+    for j in range(k):
+        second = second if j == first else max(second, movements[j])
+    rise = 0.0
+    for j in range(k):
+        moved[0, j] += movements[j]
+        moved[1, j] += second if j == first else movements[first]
+        threshold = np.float32((moved[0, j] + moved[1, j]) * (1.0 + 2.0**-20))
+        higher = np.float64(threshold) - np.float64(thresholds[j])
+        rise = rise if higher <= rise else higher  # NaN stays
+        thresholds[j] = threshold
+    return rise
+
+
+@compiled()
 def open_rows(thresholds, labels, slack, which):  # type: ignore[no-untyped-def]
     """Write which rows must be scanned, those whose centroids may have moved past their slack; return how many."""
     count = 0

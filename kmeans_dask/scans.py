@@ -19,6 +19,19 @@ BEST, SECOND, LABEL = 4 * TILE, 5 * TILE, 6 * TILE  # where in the work of `scan
 WORK = 7 * TILE
 
 
+@compiled()
+def write_scan(centroids, doubt, negative, squares, doubts):  # type: ignore[no-untyped-def]
+    """Write centroids, (k, d) float64, as `judge` scans them; one beyond float32 leaves every row to `settle`."""
+    k = centroids.shape[0]
+    for j in range(k):
+        sq_norm = 0.0
+        for f in range(centroids.shape[1]):
+            negative[j, f] = -2.0 * centroids[j, f]
+            sq_norm += centroids[j, f] * centroids[j, f]
+        squares[j], doubts[j] = sq_norm * (1.0 - doubt), sq_norm * (2.0 * doubt)
+    squares[k:], doubts[k:] = np.inf, 0.0
+
+
 def scan_of_width(width: int) -> Kernel:
     """Return the scan of this many rows."""
     best_at, second_at, label_at = 4 * width, 5 * width, 6 * width

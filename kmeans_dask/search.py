@@ -14,11 +14,12 @@ from kmeans_dask.lloyd import Fit, Hook, Identity, Limits, Motion, Progress, Sto
 from kmeans_dask.passes import Exponents, exponents, labels_of, scan_of, sq_distances_of
 from kmeans_dask.sums import Limbs
 
-_FEWEST, _MOST = 5, 200  # drawn breaths in a row that may fail; on tiny sets they cost next to nothing
+_FEWEST, _ENOUGH = 5, 120  # drawn breaths in a row that may fail,
+_MOST = 200  # and on tiny sets, where they cost next to nothing
 _TINY = 90_000  # rows * clusters * features
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
 _HOPE = 10  # falls of the inertia like the last one that may still come
-_RUNS = 24  # a search by passes makes at most as many iterations as so many further restarts,
+_RUNS = 48  # a search by passes makes at most as many iterations as so many further restarts,
 _FEWEST_ITERATIONS = 30  # each of at least so many
 _BREATHS_AT_ONCE = 16  # over few rows, between two looks at the hook and the time
 
@@ -33,13 +34,16 @@ class Search:
     motion: Motion
     start: Floats
     weights: tuple[float, ...]
+    squares: float
     lowest: Progress  # what the hook sees of the best centroids so far
     n_iter: int
+    best: Floats = field(init=False)
     stop: Stop | None = None
     state: npt.NDArray[np.int64] = field(init=False)
     key: np.uint64 = field(init=False)
 
     def __post_init__(self) -> None:
+        self.best = self.start
         self.state = np.array([min(breaths.MOST, len(self.start)), 0, 0])
         self.key = np.uint64(randoms.derived(self.identity.seed, "breaths"))
 
@@ -47,7 +51,9 @@ class Search:
     def after(cls, fit: Fit, limits: Limits, identity: Identity, hook: Hook, motion: Motion) -> "Search":
         """Return the search that starts from a fit."""
         lowest = replace(fit.history[-1], inertia=fit.inertia, distortion=fit.distortion)
-        return cls(identity, limits, hook, motion, fit.centroids, fit.weights, lowest, fit.n_iter)
+        return cls(
+            identity, limits, hook, motion, fit.centroids, fit.weights, fit.squares, lowest, fit.n_iter
+        )
 
     @property
     def breaths(self) -> int:
@@ -57,7 +63,7 @@ class Search:
     def by_passes(self, blocks: Blocks) -> Floats:
         """Return the best centroids found by passes over blocks, the start if none are better."""
         k, frozen = len(self.start), np.array(self.motion.frozen, np.int64)
-        best, centroids, weights, inertia = self.start, self.start, self.weights, self.lowest.inertia
+        centroids, weights, inertia = self.start, self.weights, self.lowest.inertia
         errors, patience = errors_of(blocks, centroids), _patience(k)
         most = self.n_iter + _RUNS * max(self.n_iter, _FEWEST_ITERATIONS)
         while self.state[1] < patience and self.n_iter < most:
@@ -76,10 +82,8 @@ class Search:
             if tried.inertia < inertia or kicked:
                 centroids, weights, inertia = tried.centroids, tried.weights, tried.inertia
                 errors = errors_of(blocks, centroids)
-            if tried.inertia < self.lowest.inertia:
-                best = tried.centroids
-                self._lowered(tried.inertia)
-        return best
+            self._lowered(tried.inertia, tried.centroids)
+        return self.best
 
     def _run(self, blocks: Blocks, start: Floats, max_iter: int, bar: float = np.inf) -> Fit:
         """Run from the start, given up when the inertia will hardly fall below the bar."""
@@ -94,7 +98,7 @@ class Search:
 
         start = unit_centroids(start) if self.motion.unit else start
         limits = replace(self.limits, max_iter=min(max_iter, self.limits.max_iter))
-        fit = lloyd(blocks, start, limits, self.identity, seen, self.motion)
+        fit = lloyd(blocks, start, limits, self.identity, seen, self.motion, self.squares)
         if fit.stop == "max_seconds":
             self.stop = fit.stop
         return fit
@@ -105,23 +109,23 @@ class Search:
         scales = np.array([sums.scale(e) for e in columns.tolist()]), columns - sums.BITS
         patience, most = _patience_of_few(len(rows) * self.start.size, len(self.start)), self.limits.max_iter
         limits = (patience, min(_GROW, most), min(_SHRINK, most), self.limits.sq_shift, float(_HOPE))
-        best = centroids = self.start
+        centroids = self.start
         while self.state[1] < patience and not self.stop:
             began = time.monotonic()
             centroids, found, reached, n_iter = few.search(
                 rows, scales, centroids, self.lowest.inertia, limits, self.state, self.key, _BREATHS_AT_ONCE
             )
-            if reached < self.lowest.inertia:
-                best = found
-                self._lowered(reached)
+            self._lowered(reached, found)
             self._shown(n_iter, 0, time.monotonic() - began)
             if self.limits.deadline is not None and time.monotonic() >= self.limits.deadline:
                 self.stop = self.stop or "max_seconds"
-        return best
+        return self.best
 
-    def _lowered(self, inertia: float) -> None:
-        distortion = self.lowest.distortion * (inertia / self.lowest.inertia)
-        self.lowest = replace(self.lowest, inertia=inertia, distortion=distortion)
+    def _lowered(self, inertia: float, centroids: Floats) -> None:
+        """Take centroids that are better than the best so far."""
+        if inertia < self.lowest.inertia:
+            distortion = self.lowest.distortion * (inertia / self.lowest.inertia)
+            self.best, self.lowest = centroids, replace(self.lowest, inertia=inertia, distortion=distortion)
 
     def _shown(self, n_iter: int, changed: int, seconds: float) -> None:
         """Count and show iterations of a trial."""
@@ -132,12 +136,12 @@ class Search:
 
 def _patience(n_clusters: int) -> int:
     """Return how many drawn breaths in a row may fail."""
-    return max(_FEWEST, 2 * n_clusters - 10)
+    return max(_FEWEST, min(5 * n_clusters - 10, _ENOUGH), 2 * n_clusters - 10)
 
 
 def _patience_of_few(size: int, n_clusters: int) -> int:
     """Return the same on few rows; size: rows * clusters * features."""
-    return max(_patience(n_clusters), min(_MOST, 20 * n_clusters, (_TINY // size) ** 2))
+    return max(_FEWEST, 2 * n_clusters - 10, min(_MOST, 20 * n_clusters, (_TINY // size) ** 2))
 
 
 def errors_of(blocks: Blocks, centroids: Floats) -> Floats:

@@ -75,7 +75,8 @@ def lloyd_pass(blocks: Sequence[Block], step: Step) -> Partials:
         state.changed = sum(_relabelled(block, step, state, i, fresh=False) for i, block in enumerate(blocks))
         state.names = step.names
     high, low, rows, weight_high, weight_low = state.totals
-    weight, columns = sums.normalised(weight_high, weight_low), sums.normalised(high.T.copy(), low.T.copy())
+    weight = sums.normalised(weight_high, weight_low) if weight_high.size else np.empty((3, 0), np.int64)
+    columns = sums.normalised(high.T.copy(), low.T.copy())
     inertia = _inertia(blocks, state, step) if step.exact else 0
     partials = Partials(rows.copy(), weight, columns, inertia, state.changed)
     blocks[0].cache[step.run] = state

@@ -114,7 +114,7 @@ def described(X: Table, centroids: Table) -> tuple[list[int], list[float], list[
 def run(
     X: Table, centroids: list[list[float]], max_iter: int, sq_shift: float, bar: float, falls: int
 ) -> list[list[float]]:
-    """Return where Lloyd's algorithm leads, given up when the inertia would stay above the bar."""
+    """Return the centroids of Lloyd's last pass, given up when the inertia would stay above the bar."""
     last, previous = math.inf, None
     for iteration in range(1, max_iter + 1):
         labels, _, _, inertia = described(X, centroids)
@@ -130,9 +130,9 @@ def run(
         for a, b in zip(centroids, moved, strict=True):
             for x, y in zip(a, b, strict=True):
                 shift += (y - x) * (y - x)
+        if 0 < sq_shift >= shift or iteration == max_iter:
+            return centroids
         last, previous, centroids = inertia, labels, moved
-        if 0 < sq_shift >= shift:
-            break
     return centroids
 
 
