@@ -18,10 +18,10 @@ from kmeans_dask.sums import Limbs
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Chosen centroids (m, d), n_old of which the last pass knew, and exponents of the exact sums."""
+    """Chosen centroids (m, d), names of those that the last pass knew and of all, and exponents of the exact sums."""
 
     centroids: Floats
-    n_old: int
+    names: tuple[str, str]
     exponent: int  # of weight * squared distance to the nearest of them
     weight_exponent: int
 
@@ -31,7 +31,9 @@ class Known:
         spread = summary.highest - summary.lowest
         farthest = float(np.cumsum(spread * spread)[-1]) * (1 + 2.0**-20)
         heaviest = summary.highest_weight
-        return cls(np.empty((0, len(spread))), 0, sums.exponent(farthest * heaviest), sums.exponent(heaviest))
+        return cls(
+            np.empty((0, len(spread))), ("", ""), sums.exponent(farthest * heaviest), sums.exponent(heaviest)
+        )
 
     @property
     def cost_exponent(self) -> int:
@@ -40,7 +42,8 @@ class Known:
 
     def extended(self, rows: Floats) -> "Known":
         """Return these choices and the rows, (m, d)."""
-        return replace(self, centroids=np.concatenate((self.centroids, rows)), n_old=len(self.centroids))
+        names = self.names[1], passes.digest(rows, self.names[1])
+        return replace(self, centroids=np.concatenate((self.centroids, rows)), names=names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,11 +112,11 @@ def nearest(block: Block, run: str, known: Known) -> tuple[Floats, Labels]:
 
 def _state(block: Block, run: str, known: Known) -> "_State":
     """Return what `nearest` remembers, brought up to these choices."""
-    name = passes.digest(known.centroids)
+    name = known.names[1]
     state: _State | None = block.cache.pop(
         run, None
     )  # put back when whole, so a failed call leaves nothing half-changed
-    if state is None or state.name not in (name, passes.digest(known.centroids[: known.n_old])):
+    if state is None or state.name not in known.names:
         state = _State.none(block)
     if state.name != name:
         new = known.centroids[state.n_known :]

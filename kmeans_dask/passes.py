@@ -56,9 +56,9 @@ def exponents(summary: Summary, centroids: Floats) -> Exponents:
     return Exponents(summary.column_exponents, sums.exponent(heaviest), sums.exponent(farthest * heaviest))
 
 
-def digest(centroids: Floats) -> str:
-    """Return a name for the exact bits of centroids."""
-    return hashlib.blake2b(centroids.tobytes(), digest_size=16).hexdigest()
+def digest(centroids: Floats, after: str = "") -> str:
+    """Return a name for the exact bits of centroids, and of those of another name before them."""
+    return hashlib.blake2b(centroids.tobytes(), digest_size=16, key=after.encode()).hexdigest()
 
 
 def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
