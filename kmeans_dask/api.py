@@ -25,6 +25,7 @@ from kmeans_dask.seeding import METHODS
 
 METRICS = ("euclidean", "cosine")
 _TILES_PER_BLOCK = 512
+_FEW_BYTES = 4 * 2**20  # below, a block is not worth a thread of its own
 _BLOCK_BYTES = 64 * 2**20
 _CHECKED_ROWS = 4096
 _HEAVIEST = 2.0**200  # so that weight * squared distance neither overflows nor vanishes
@@ -205,7 +206,8 @@ def _packed(
     # Large blocks order their rows better; each thread should have one.
     row_bytes = padded(len(columns)) * np.dtype(preparation.dtype).itemsize
     share = min(-(-len(columns[0]) // threads), _BLOCK_BYTES // row_bytes)
-    block_rows = max(-(-share // TILE), _TILES_PER_BLOCK) * TILE
+    few = max(1, min(_TILES_PER_BLOCK, _FEW_BYTES // (row_bytes * TILE)))
+    block_rows = max(-(-share // TILE), few) * TILE
     with ThreadPoolExecutor(threads) as pool:
         return packed(columns, preparation, weights, pool=pool, block_rows=block_rows, order=order)
 

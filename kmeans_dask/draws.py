@@ -93,10 +93,34 @@ class Buckets(NamedTuple):
         """Return the cost of all ranges, in units of 2**(exponent - 95)."""
         return sums.joined(*self.limbs.sum(axis=1).tolist())
 
+    def added_up(self) -> "Running":
+        """Return the cost of each range and all before it."""
+        limbs = np.cumsum(self.limbs, axis=1)
+        limbs[1] += limbs[2] >> 32
+        limbs[0] += limbs[1] >> 32
+        limbs[1:] &= 0xFFFFFFFF
+        return Running(self.ids, limbs)
+
     def totals(self) -> list[int]:
         """Return the cost of each range, in units of 2**(exponent - 95)."""
         high, middle, low = (part.tolist() for part in self.limbs)
         return [sums.joined(h, m, x) for h, m, x in zip(high, middle, low, strict=True)]
+
+
+class Running(NamedTuple):
+    """Integer costs of ranges of row ids and all before them: ids (m,) ascending, limbs (3, m), the lower two whole."""
+
+    ids: npt.NDArray[np.int64]
+    limbs: Limbs
+
+    def at(self, drawn: int) -> tuple[int, int]:
+        """Return the range in which the running cost passes `drawn`, below the total, and what is left there."""
+        first, last = 0, len(self.ids)
+        for limb, part in zip(self.limbs, sums.parted(drawn), strict=True):
+            some = limb[first:last]
+            first, last = first + some.searchsorted(part), first + some.searchsorted(part, side="right")
+        before = sums.joined(*self.limbs[:, last - 1].tolist()) if last else 0
+        return int(self.ids[last]), drawn - before
 
 
 def nearest(block: Block, run: str, known: Known) -> tuple[Floats, Labels]:

@@ -14,6 +14,7 @@ import numpy as np
 from kmeans_dask.kernel_cache import KernelCache
 
 TILE = 128
+_COLUMNS_AT_ONCE = 32
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -99,6 +100,35 @@ def total_of(values, weights, factor):  # type: ignore[no-untyped-def]
         middle += m
         low += np.int64((y - np.float64(m)) * 4294967296.0)
     return high, middle, low
+
+
+@compiled()
+def sums_of_columns(rows, extremes, totals, counts):  # type: ignore[no-untyped-def]
+    """Write of the columns of rows (n, d), less NaN: lowest and highest (d, 2), accumulators (d, 3), counts (d,).
+
+    Each sum's exponent is that of its largest magnitude, see `sums.exponent`; columns with infinities have none.
+    """
+    n, d = rows.shape
+    values = np.empty((_COLUMNS_AT_ONCE, n + 1))
+    for start in range(0, d, _COLUMNS_AT_ONCE):
+        width = min(_COLUMNS_AT_ONCE, d - start)
+        counts[start : start + width] = 0
+        for r in range(n):
+            for f in range(width):
+                x = np.float64(rows[r, start + f])
+                values[f, counts[start + f]] = x  # overwritten if it is NaN
+                counts[start + f] += x == x
+        for f in range(width):
+            some = values[f, : counts[start + f]]
+            lowest, highest = np.inf, -np.inf
+            for x in some:
+                lowest, highest = min(lowest, x), max(highest, x)
+            extremes[start + f, 0], extremes[start + f, 1] = lowest, highest
+            bound = max(abs(lowest), abs(highest))
+            exponent = max(math.frexp(bound)[1], -980) if 0.0 < bound < np.inf else -980
+            factor = math.ldexp(1.0, 31 - exponent) if bound < np.inf else 0.0
+            high, middle, low = total_of(some, some[:0], factor)
+            totals[start + f, 0], totals[start + f, 1], totals[start + f, 2] = high, middle, low
 
 
 @compiled()

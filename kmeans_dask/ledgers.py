@@ -7,6 +7,8 @@ import numpy as np
 
 from kmeans_dask.kernels import TILE, compiled
 
+_WIDE = 256  # features from which rows of a tile are moved together: one row's values lie far apart
+
 
 @compiled()
 def sums_of_tiles(tiles, n_rows, weights, factors, high, low):  # type: ignore[no-untyped-def]
@@ -95,3 +97,34 @@ def move_row(ledger, lanes, r, at, old, new):  # type: ignore[no-untyped-def]
         if old >= 0:
             weight_high[old] -= h
             weight_low[old] -= rest
+
+
+@compiled()
+def move_rows(ledger, lanes, which, places, old, new):  # type: ignore[no-untyped-def]
+    """Take the rows of some lanes, which (m,), from clusters old (m,) to new (m,); places: of all lanes."""
+    weights, factors, totals = ledger
+    high, low, rows, weight_high, weight_low = totals
+    d, m = high.shape[1], which.shape[0]
+    if d < _WIDE:
+        for i in range(m):
+            move_row(ledger, lanes, which[i], places[which[i]], old[i], new[i])
+        return
+    weighted = weights.shape[0] > 0
+    for f in range(d + 1 if weighted else d):
+        to_high, to_low = (high[:, f], low[:, f]) if f < d else (weight_high[::1], weight_low[::1])
+        for i in range(m):
+            x = np.float64(lanes[f, which[i]]) if f < d else 1.0
+            if weighted:
+                x = weights[places[which[i]]] * x
+            y = x * factors[f]
+            h = np.int64(y)
+            rest = np.int64((y - np.float64(h)) * 4294967296.0)
+            to_high[new[i]] += h
+            to_low[new[i]] += rest
+            if old[i] >= 0:
+                to_high[old[i]] -= h
+                to_low[old[i]] -= rest
+    for i in range(m):
+        rows[new[i]] += 1
+        if old[i] >= 0:
+            rows[old[i]] -= 1

@@ -217,7 +217,7 @@ class Track:
             thresholds=self.thresholds,
             drift=self.drift,
             scales=scales,
-            factors=np.array([sums.scale(e) for e in (*scales.columns.tolist(), scales.weight)]),
+            factors=np.ldexp(1.0, 31 - np.append(scales.columns, scales.weight)),
             inertia_factor=sums.scale(scales.inertia),
             exact=exact,
         )
@@ -324,46 +324,39 @@ def updated(
 
     An empty cluster among the frozen takes none. last: what the centroids were updated from, if they are its result.
     """
-    if _is_plain(partials):
-        wanted = np.ones(len(centroids), bool)
-        if last is not None and _is_plain(last):  # a cluster with the same rows has the same mean
-            wanted = (partials.rows != last.rows) | (partials.sums != last.sums).any(axis=(0, 1))
-        means = centroids.copy()
-        top, middle, low = partials.sums
-        kernels.means_of((top << 32) + middle, low, partials.rows, scales.columns - 63, wanted, means)
-        return means
-    totals = _Totals.of(partials, scales)
-    empty = [j for j, weight in enumerate(totals.weights) if weight == 0 and j not in frozen]
-    if empty:
+    weighted = partials.weight.shape[1] > 0
+    by_kernel = bool(not weighted and partials.rows.sum() < 2**31)
+    weightless: npt.NDArray[np.bool_] = ~partials.weight.any(axis=0) if weighted else partials.rows == 0
+    empty = [j for j in np.flatnonzero(weightless).tolist() if j not in frozen]
+    totals = None if by_kernel and not empty else _Totals(partials, scales)
+    if totals and empty:
         m = len(empty) + len(centroids)  # some may be the only row of their cluster and cannot be taken
         rows = blocks.map_reduce(passes.farthest_rows, centroids, m, combine=partial(passes.farthest, m=m))
         totals.refill(empty, rows)
-    return totals.means(centroids)
+    means = centroids.copy()
+    if totals:
+        for j in totals.sums if by_kernel else range(len(centroids)):
+            means[j] = totals.mean(j, centroids[j])
+    if by_kernel:
+        wanted = ~weightless
+        wanted[list(totals.sums) if totals else []] = False
+        if last is not None and last.rows.min() > 0:  # a cluster with the same rows has the same mean
+            wanted &= (partials.rows != last.rows) | (partials.sums != last.sums).any(axis=(0, 1))
+        top, middle, low = partials.sums
+        kernels.means_of((top << 32) + middle, low, partials.rows, scales.columns - 63, wanted, means)
+    return means
 
 
-def _is_plain(partials: Partials) -> bool:
-    """Whether every cluster has rows, none of them weighted, and few enough for the kernel."""
-    return bool(partials.weight.shape[1] == 0 and partials.rows.min() > 0 and partials.rows.sum() < 2**31)
-
-
-@dataclass(slots=True)
 class _Totals:
-    """Exact integer sums per cluster: weights[j] in 2**weight_shift, sums[f][j] in 2**shifts[f]."""
+    """Exact integers per cluster: weights[j] in 2**weight_shift and, once asked for, sums[j][f] in 2**shifts[f]."""
 
-    weights: list[int]
-    sums: list[list[int]]
-    weight_shift: int
-    shifts: list[int]
-
-    @classmethod
-    def of(cls, partials: Partials, scales: Exponents) -> "_Totals":
+    def __init__(self, partials: Partials, scales: Exponents) -> None:
         weighted = partials.weight.shape[1] > 0
-        weights = sums.integers(partials.weight) if weighted else partials.rows.tolist()
-        d, k = partials.sums.shape[1:]
-        flat = sums.integers(partials.sums.reshape(3, -1))
-        shifts = [int(e) - 63 for e in scales.columns]
-        by_feature = [flat[f * k : (f + 1) * k] for f in range(d)]
-        return cls(weights, by_feature, scales.weight - 63 if weighted else 0, shifts)
+        self.partials = partials
+        self.weights = sums.integers(partials.weight) if weighted else partials.rows.tolist()
+        self.weight_shift = scales.weight - 63 if weighted else 0
+        self.shifts = (scales.columns - 63).tolist()
+        self.sums: dict[int, list[int]] = {}
 
     def refill(self, empty: list[int], candidates: list[Candidate]) -> None:
         """Move one row to each empty cluster, the farthest to the lowest; no cluster gives all its weight."""
@@ -374,25 +367,31 @@ class _Totals:
                 return
             self._move(row, j)
 
+    def _sums(self, j: int) -> list[int]:
+        if j not in self.sums:
+            self.sums[j] = sums.integers(self.partials.sums[:, :, j])
+        return self.sums[j]
+
     def _weight(self, row: Candidate) -> int:
         return _truncated(row.weight, self.weight_shift)
 
     def _move(self, row: Candidate, target: int) -> None:
-        for f, shift in enumerate(self.shifts):
-            addend = _truncated(row.weight * float(row.row[f]), shift)
-            self.sums[f][row.label] -= addend
-            self.sums[f][target] = addend
+        addends = [
+            _truncated(row.weight * x, shift) for x, shift in zip(row.row.tolist(), self.shifts, strict=True)
+        ]
+        self.sums[row.label] = [a - b for a, b in zip(self._sums(row.label), addends, strict=True)]
+        self.sums[target] = addends
         self.weights[row.label] -= self._weight(row)
         self.weights[target] = self._weight(row)
 
-    def means(self, centroids: Floats) -> Floats:
-        """Return the correctly rounded means, (k, d); a cluster without weight keeps its centroid."""
-        means = centroids.copy()
-        for f, shift in enumerate(self.shifts):
-            for j, weight in enumerate(self.weights):
-                if weight:
-                    means[j, f] = sums.ratio(self.sums[f][j], shift, weight, self.weight_shift)
-        return means
+    def mean(self, j: int, centroid: Floats) -> Floats:
+        """Return a cluster's correctly rounded mean, (d,); without weight it keeps its centroid."""
+        if not self.weights[j]:
+            return centroid
+        each = zip(self._sums(j), self.shifts, strict=True)
+        return np.array(
+            [sums.ratio(total, shift, self.weights[j], self.weight_shift) for total, shift in each]
+        )
 
 
 def _truncated(x: float, shift: int) -> int:

@@ -7,7 +7,7 @@ zero and is rounded so coarsely that exact ties between rows stay ties.
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,7 +91,7 @@ class RowRange:
 
 def provisional(head: Sequence[Column] | Column, wishes: Wishes) -> Preparation:
     """Return the preparation for packing, from the first 65,536 rows of each column: its shift alone."""
-    shift = np.array([_shift(column) for column in _head(head)])
+    shift = _shifts(head)
     zeros, ones = np.zeros(len(shift)), np.ones(len(shift))
     if wishes.metric == "cosine" and wishes.scaling == "none":
         shift = zeros  # directions are seen from the origin of the user's units
@@ -108,28 +108,28 @@ def provisional(head: Sequence[Column] | Column, wishes: Wishes) -> Preparation:
     )
 
 
-def _head(columns: Sequence[Column] | Column) -> Iterator[Floats]:
-    """Yield the first 65,536 values of each column that are not NaN, as float64."""
+def _shifts(columns: Sequence[Column] | Column) -> Floats:
+    """Return the shift of each column, from its first 65,536 values, less those that are NaN."""
     if isinstance(columns, np.ndarray):
-        tiles = np.zeros((-(-min(HEAD_ROWS, columns.shape[1]) // TILE), len(columns), TILE))
-        kernels.pack_rows(columns[:, :HEAD_ROWS].T, np.zeros(len(columns)), tiles, np.empty(len(columns)))
-        columns = [tiles[:, f].reshape(-1)[: columns.shape[1]] for f in range(len(columns))]
-    for column in columns:
-        values = column[:HEAD_ROWS].astype(np.float64, copy=False)
-        missing = np.isnan(values)
-        yield values[~missing] if missing.any() else values
+        heads = [columns[:, :HEAD_ROWS].T]
+    else:
+        heads = [np.array(column[:HEAD_ROWS, None], np.float64) for column in columns]
+    shifts = list[float]()
+    for head in heads:
+        d = head.shape[1]
+        extremes, totals, counts = np.empty((d, 2)), np.empty((d, 3), np.int64), np.empty(d, np.int64)
+        kernels.sums_of_columns(head, extremes, totals, counts)
+        shifts += map(_shift, extremes.tolist(), totals.tolist(), counts.tolist())
+    return np.array(shifts)
 
 
-def _shift(values: Floats) -> float:
-    if not values.size:
-        return 0.0
-    lowest, highest = float(values.min()), float(values.max())
+def _shift(extremes: list[float], accumulators: list[int], count: int) -> float:
+    lowest, highest = extremes
     spread = highest - lowest
-    if spread == 0 or not math.isfinite(spread):
-        return lowest if spread == 0 else 0.0
+    if count == 0 or spread == 0 or not math.isfinite(spread):
+        return lowest if count and spread == 0 else 0.0
     e = sums.exponent(max(abs(lowest), abs(highest)))
-    total = sums.joined(*kernels.total_of(values, NO_WEIGHTS, sums.scale(e)))
-    mean = sums.ratio(total, e - sums.SQUARE_BITS, values.size, 0)
+    mean = sums.ratio(sums.joined(*accumulators), e - sums.SQUARE_BITS, count, 0)
     grid = math.ldexp(1.0, math.frexp(spread)[1] - 1 - 4)
     return round(mean / grid) * grid if abs(mean / grid) < 2.0**52 else mean
 

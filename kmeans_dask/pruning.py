@@ -3,7 +3,7 @@
 import numpy as np
 
 from kmeans_dask.kernels import TILE, compiled
-from kmeans_dask.ledgers import move_row, move_tile
+from kmeans_dask.ledgers import move_rows, move_tile
 from kmeans_dask.rivals import narrow, rivals, room_for
 from kmeans_dask.scans import FEW, judge
 
@@ -91,13 +91,14 @@ def begin_rows(ledger, t, lanes, tile_sums, state, rows_found, first, stop):  # 
     whole = 2 * n_most > n  # all go to one cluster first, so that only the others have to be moved
     if whole:
         move_tile(t, tile_sums, ledger[2], n, -1, most)
+    left, old, new = np.empty(n, np.int64), np.full(n, most if whole else -1, np.int32), np.empty(n, np.int32)
+    count = 0
     for r in range(n):
         label = rows_found[0][r]
         slack[first + r], labels[first + r] = rows_found[1][r], label
-        if not whole:
-            move_row(ledger, lanes, r, first + r, np.int32(-1), label)
-        elif label != most:
-            move_row(ledger, lanes, r, first + r, most, label)
+        left[count], new[count] = r, label
+        count += not (whole and label == most)
+    move_rows(ledger, lanes, left[:count], np.arange(first, stop), old, new)
     owners[t], gaps[t] = -1, -np.inf
 
 
@@ -105,14 +106,15 @@ def begin_rows(ledger, t, lanes, tile_sums, state, rows_found, first, stop):  # 
 def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-untyped-def]
     """Note the labels and slack of scanned rows, and move those whose label changed; return how many did."""
     labels, slack = state[0], state[1]
-    changed = 0
-    for r in range(places.shape[0]):
+    n, changed = places.shape[0], 0
+    which, old, new = np.empty(n, np.int64), np.empty(n, np.int32), np.empty(n, np.int32)
+    for r in range(n):
         at, label = places[r], rows_found[0][r]
         slack[at] = rows_found[1][r]
-        if labels[at] != label:
-            move_row(ledger, lanes, r, at, labels[at], label)
-            labels[at] = label
-            changed += 1
+        which[changed], old[changed], new[changed] = r, labels[at], label
+        changed += labels[at] != label
+        labels[at] = label
+    move_rows(ledger, lanes, which[:changed], places, old, new)
     return changed
 
 
@@ -130,13 +132,11 @@ def own(ledger, lanes, t, label, lead, tile_sums, step, state, first, stop):  # 
         move_tile(t, tile_sums, ledger[2], stop - first, old, label)
         labels[first:stop] = label
         return stop - first
-    changed = 0
-    for r in range(stop - first):
-        if labels[first + r] != label:
-            move_row(ledger, lanes, r, first + r, labels[first + r], label)
-            labels[first + r] = label
-            changed += 1
-    return changed
+    which = np.flatnonzero(labels[first:stop] != label)
+    olds, news = labels[first + which], np.full(which.shape[0], label, np.int32)
+    move_rows(ledger, lanes, which, np.arange(first, stop), olds, news)
+    labels[first:stop] = label
+    return which.shape[0]
 
 
 @compiled()

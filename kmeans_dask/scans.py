@@ -15,6 +15,7 @@ from kmeans_dask.kernels import TILE, compiled
 
 Kernel = Callable[..., Any]
 FEW = 32
+_MANY = 12  # of so many lanes, one that is left open is settled alone
 BEST, SECOND, LABEL = 4 * TILE, 5 * TILE, 6 * TILE  # where in the work of `scan_tile`
 WORK = 7 * TILE
 
@@ -205,6 +206,27 @@ def settle(tile, r, centroids, candidates, proposed):  # type: ignore[no-untyped
 
 
 @compiled()
+def settle_lanes(lanes, centroids, candidates, found, n):  # type: ignore[no-untyped-def]
+    """Settle those of the first n lanes, (d4, width), that the scan left open, all at once; see `settle`, `judge`."""
+    width = lanes.shape[1]
+    best, total, nearest = np.full(width, np.inf), np.empty(width), np.zeros(width, np.int32)
+    for j in candidates:
+        total[:] = 0.0
+        for f in range(centroids.shape[1]):
+            c, x = centroids[j, f], lanes[f]
+            for r in range(width):
+                difference = np.float64(x[r]) - c
+                total[r] += difference * difference
+        for r in range(width):
+            closer = total[r] < best[r]
+            best[r] = total[r] if closer else best[r]
+            nearest[r] = j if closer else nearest[r]
+    for r in range(n):
+        if found[1][r] == -np.inf:
+            found[0][r] = nearest[r]
+
+
+@compiled()
 def judge(tiles, scan, centroids, thresholds, rows, candidates, bound, found):  # type: ignore[no-untyped-def]
     """Scan rows in lanes, of the block or gathered, and write their labels and slack to found = (labels, slack).
 
@@ -224,7 +246,9 @@ def judge(tiles, scan, centroids, thresholds, rows, candidates, bound, found):  
         scan_few(flat, scan[0], scan[1], work)
         squares_of_few(flat, squares)
         unsettled = slack_of_few(work, squares, scan[2], thresholds, candidates, bound, found[0], found[1])
-    if unsettled:
+    if unsettled * _MANY > lanes.shape[1]:
+        settle_lanes(lanes, centroids, candidates, found, places.shape[0])
+    elif unsettled:
         for r in range(places.shape[0]):
             if found[1][r] == -np.inf:
                 at = places[r]

@@ -23,6 +23,7 @@ ROUNDS = 5
 OVERSAMPLING = 2.0
 _RECLUSTER_ITERATIONS = 30
 _SHIFTS = (16, 8, 0)
+_FEW = 64  # ranges of row ids for which a level is not worth its pass
 METHODS = ("k-means||", "k-means++", "random")
 
 
@@ -46,23 +47,9 @@ def random_rows(blocks: Blocks, n_clusters: int, seed: int) -> Floats:
     return found.values
 
 
-def _resolved(costs: Buckets, drawn: int) -> tuple[int, int]:
-    """Return the range of row ids in which the running cost passes `drawn`, and what is left there."""
-    running = np.cumsum(costs.limbs, axis=1)
-    running[1] += running[2] >> 32
-    running[0] += running[1] >> 32
-    running[1:] &= 0xFFFFFFFF
-    (high, middle, low), (x, y, z) = running, sums.parted(drawn)
-    passed = (high > x) | ((high == x) & ((middle > y) | ((middle == y) & (low > z))))
-    at = int(passed.argmax())
-    if not passed[at]:
-        raise AssertionError("unreachable: drawn is below the total")
-    return int(costs.ids[at]), drawn - (sums.joined(*running[:, at - 1].tolist()) if at else 0)
-
-
 def _shifts(n_samples: int) -> tuple[int, ...]:
     """Return by how many bits row ids are shifted, level by level, to find a drawn row; few rows need few levels."""
-    return tuple(shift for shift in _SHIFTS if n_samples >> shift >= 4 or shift == 0)
+    return tuple(shift for shift in _SHIFTS if n_samples >> shift >= _FEW or shift == 0)
 
 
 @dataclass(slots=True)
@@ -93,10 +80,11 @@ class _Chosen:
                 return None
             [costs] = self._costs(shifts[0])
         # From ranges of row ids to ever smaller ones, and so the same rows however rows are grouped.
-        places = [_resolved(costs, randoms.below(total, seed, purpose)) for purpose in purposes]
+        running = costs.added_up()
+        places = [running.at(randoms.below(total, seed, purpose)) for purpose in purposes]
         for larger, shift in pairwise(shifts):
             each = self._costs(shift, tuple((found, larger) for found, _ in places))
-            places = [_resolved(some, rest) for some, (_, rest) in zip(each, places, strict=True)]
+            places = [some.added_up().at(rest) for some, (_, rest) in zip(each, places, strict=True)]
         row_ids = [found for found, _ in places]
         rows = self.blocks.map_reduce(draws.rows_of, row_ids, combine=Rows.joined).in_order()
         return rows.taken(np.searchsorted(rows.row_ids, row_ids)).values

@@ -72,6 +72,27 @@ def test_ten_kills(source: str, undisturbed: dict[str, str], tmp_path: Path) -> 
     assert result_files(run) == undisturbed
 
 
+def test_kills_in_a_search(source: str, tmp_path: Path) -> None:
+    """Two kills while centroids are inserted and removed change no byte."""
+    keys: dict[str, Any] = {"n_clusters": 8, "n_init": 1, "refine": True, "scale": "standard"}
+    expected = run_job(job(tmp_path / "undisturbed", source, **keys))
+    assert expected.model.breaths > 20
+    counted = Counted()
+
+    def kill() -> None:
+        counted.wait_for_more(len(expected.model.history) + 50)
+        kill_in_pass(0)
+        counted.wait_for_more(50)
+        kill_in_pass(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill)
+        run = run_job(job(tmp_path, source, dask=LOCAL, **keys), counted.runner())
+        killing.result()
+    assert run.manifest["workers_lost"] == 2
+    assert result_files(run) == result_files(expected)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_kills_at_random_moments(source: str, undisturbed: dict[str, str], tmp_path: Path, seed: int) -> None:
     """Two kills at random moments, from the first load over seeding to the last label, change no byte."""

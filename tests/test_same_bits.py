@@ -31,7 +31,7 @@ SOURCES: dict[str, tuple[int, int, dict[str, Any], dict[str, Any]]] = {
     "dropped-weighted-filtered-float32": (
         4, 1700,
         {"nulls": "drop", "weight": "w", "filter": "year >= 2011"},
-        {"scale": "standard", "dtype": "float32", "init": "k-means||"},
+        {"scale": "standard", "dtype": "float32", "init": "k-means||", "n_init": 1, "refine": True},
     ),
     "filled-float64-one-large-row-group": (
         1, N_ROWS,

@@ -263,10 +263,10 @@ def test_costs_are_exact_and_draws_follow_them() -> None:
             known = Known.nothing(blocks.summary).extended(X[:1])
             costs = blocks.map_reduce(draws.costs, "run", known, 0, combine=draws.Buckets.joined)
             unit = 2 ** (sums.SQUARE_BITS - known.cost_exponent)
-            per_row = (weights * X[:, 0] ** 2).astype(int).tolist()
+            per_row, running = (weights * X[:, 0] ** 2).astype(int).tolist(), costs.added_up()
             assert sum(costs.totals()) == sum(per_row) * unit
             picked = [
-                seeding._resolved(costs, drawn)[0]
+                running.at(drawn)[0]
                 for whole in range(sum(per_row))
                 for drawn in (whole * unit, whole * unit + unit - 1)
             ]
