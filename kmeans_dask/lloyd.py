@@ -326,7 +326,9 @@ def updated(
     """
     weighted = partials.weight.shape[1] > 0
     by_kernel = bool(not weighted and partials.rows.sum() < 2**31)
-    weightless: npt.NDArray[np.bool_] = ~partials.weight.any(axis=0) if weighted else partials.rows == 0
+    weightless: npt.NDArray[np.bool_] = np.logical_not(
+        partials.weight.any(axis=0) if weighted else partials.rows
+    )
     empty = [j for j in np.flatnonzero(weightless).tolist() if j not in frozen]
     totals = None if by_kernel and not empty else _Totals(partials, scales)
     if totals and empty:
