@@ -1,6 +1,8 @@
 """The exact sums of each cluster, kept up to date as rows and whole tiles go from one to another.
 
 totals = (high, low (k, d), rows (k,), high, low of the weights, (k,) or (0,)), all int64: see `sums`.
+ledger = (weights (n_rows,) or (0,), factors (d + 1,), totals, moves); moves: room for the rows of a tile that go from
+one cluster to another, their lanes, (128,) int64, and their clusters before, -1 for none, and after, (128,) int32.
 """
 
 import numpy as np
@@ -65,11 +67,8 @@ def move_tile(t, tile_sums, totals, n, old, new):  # type: ignore[no-untyped-def
 
 @compiled()
 def move_row(ledger, lanes, r, at, old, new):  # type: ignore[no-untyped-def]
-    """Take the row of lane r, the block's row `at`, from a cluster's sums to another's; old -1: from none.
-
-    ledger = (weights (n_rows,) or (0,), factors (d + 1,), totals).
-    """
-    weights, factors, totals = ledger
+    """Take the row of lane r, the block's row `at`, from a cluster's sums to another's; old -1: from none."""
+    weights, factors, totals, _ = ledger
     high, low, rows, weight_high, weight_low = totals
     d = high.shape[1]
     weighted = weights.shape[0] > 0
@@ -100,11 +99,17 @@ def move_row(ledger, lanes, r, at, old, new):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def move_rows(ledger, lanes, which, places, old, new):  # type: ignore[no-untyped-def]
-    """Take the rows of some lanes, which (m,), from clusters old (m,) to new (m,); places: of all lanes."""
-    weights, factors, totals = ledger
+def room_for_moves():  # type: ignore[no-untyped-def]
+    """Return the room for moves."""
+    return np.empty(TILE, np.int64), np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+
+
+@compiled()
+def move_rows(ledger, lanes, places, m):  # type: ignore[no-untyped-def]
+    """Make the first m moves; places: of all lanes, (d4, width), in the block."""
+    weights, factors, totals, (which, old, new) = ledger
     high, low, rows, weight_high, weight_low = totals
-    d, m = high.shape[1], which.shape[0]
+    d = high.shape[1]
     if d < _WIDE:
         for i in range(m):
             move_row(ledger, lanes, which[i], places[which[i]], old[i], new[i])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kmeans_dask.kernels import TILE, compiled
-from kmeans_dask.ledgers import move_rows, move_tile
+from kmeans_dask.ledgers import move_rows, move_tile, room_for_moves
 from kmeans_dask.rivals import narrow, rivals, room_for
 from kmeans_dask.scans import FEW, judge
 
@@ -81,24 +81,24 @@ def rows_to_look_at(t, first, stop, step, state, which):  # type: ignore[no-unty
 
 
 @compiled()
-def begin_rows(ledger, t, lanes, tile_sums, state, rows_found, first, stop):  # type: ignore[no-untyped-def]
+def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type: ignore[no-untyped-def]
     """Note the first labels and slack of a tile's rows, and add the rows to the sums."""
     labels, slack, owners, gaps = state
-    n = stop - first
+    first, n = places[0], places.shape[0]
     most, n_most = rows_found[0][n // 2], 0
     for r in range(n):
         n_most += rows_found[0][r] == most
     whole = 2 * n_most > n  # all go to one cluster first, so that only the others have to be moved
     if whole:
         move_tile(t, tile_sums, ledger[2], n, -1, most)
-    left, old, new = np.empty(n, np.int64), np.full(n, most if whole else -1, np.int32), np.empty(n, np.int32)
+    which, old, new = ledger[3]
     count = 0
     for r in range(n):
         label = rows_found[0][r]
         slack[first + r], labels[first + r] = rows_found[1][r], label
-        left[count], new[count] = r, label
+        which[count], old[count], new[count] = r, most if whole else -1, label
         count += not (whole and label == most)
-    move_rows(ledger, lanes, left[:count], np.arange(first, stop), old, new)
+    move_rows(ledger, lanes, places, count)
     owners[t], gaps[t] = -1, -np.inf
 
 
@@ -106,22 +106,23 @@ def begin_rows(ledger, t, lanes, tile_sums, state, rows_found, first, stop):  # 
 def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-untyped-def]
     """Note the labels and slack of scanned rows, and move those whose label changed; return how many did."""
     labels, slack = state[0], state[1]
-    n, changed = places.shape[0], 0
-    which, old, new = np.empty(n, np.int64), np.empty(n, np.int32), np.empty(n, np.int32)
-    for r in range(n):
+    which, old, new = ledger[3]
+    changed = 0
+    for r in range(places.shape[0]):
         at, label = places[r], rows_found[0][r]
         slack[at] = rows_found[1][r]
         which[changed], old[changed], new[changed] = r, labels[at], label
         changed += labels[at] != label
         labels[at] = label
-    move_rows(ledger, lanes, which[:changed], places, old, new)
+    move_rows(ledger, lanes, places, changed)
     return changed
 
 
 @compiled()
-def own(ledger, lanes, t, label, lead, tile_sums, step, state, first, stop):  # type: ignore[no-untyped-def]
+def own(ledger, lanes, places, t, label, lead, tile_sums, step, state):  # type: ignore[no-untyped-def]
     """Give a whole tile to one centroid, nearer by `lead` than any other; return how many labels changed."""
     labels, _, owners, gaps = state
+    first, stop = places[0], places[0] + places.shape[0]
     old = np.int32(-1) if step[2] else owners[t]
     threshold = np.float64(step[0][label])
     reached = threshold + lead
@@ -132,11 +133,14 @@ def own(ledger, lanes, t, label, lead, tile_sums, step, state, first, stop):  # 
         move_tile(t, tile_sums, ledger[2], stop - first, old, label)
         labels[first:stop] = label
         return stop - first
-    which = np.flatnonzero(labels[first:stop] != label)
-    olds, news = labels[first + which], np.full(which.shape[0], label, np.int32)
-    move_rows(ledger, lanes, which, np.arange(first, stop), olds, news)
+    which, olds, news = ledger[3]
+    changed = 0
+    for r in range(stop - first):
+        which[changed], olds[changed], news[changed] = r, labels[first + r], label
+        changed += labels[first + r] != label
+    move_rows(ledger, lanes, places, changed)
     labels[first:stop] = label
-    return which.shape[0]
+    return changed
 
 
 @compiled()
@@ -197,7 +201,7 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
     every, lanes, which = np.arange(k), np.arange(TILE), np.empty(TILE + 1, np.int64)
     few = np.zeros((tiles.shape[1], FEW), tiles.dtype)
     pending, places, n_pending = np.zeros((tiles.shape[1], TILE), tiles.dtype), np.empty(TILE, np.int64), 0
-    ledger = (weights, factors, totals)
+    ledger = (weights, factors, totals, room_for_moves())
     changed = 0
     for t in range(tiles.shape[0]):
         first = t * TILE
@@ -205,24 +209,24 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
         count = rows_to_look_at(t, first, stop, step, state, which) if stop > first else 0
         if count == 0:
             continue
+        whole = lanes[: stop - first] + first
         n, bound = 0, np.inf
         if fresh or owners[t] >= -1:
             n, bound = rivals(balls[0][t], balls[1][t], columns, centroids, sq_distances, found)
         if n == 1:
             label = np.int32(found[0])
-            changed += own(ledger, tiles[t], t, label, bound, tile_sums, step, state, first, stop)
+            changed += own(ledger, tiles[t], whole, t, label, bound, tile_sums, step, state)
             continue
         near_whole, near_few, far_whole, far_few = ways(n, count, k, tiles.shape[1])
         is_near = min(near_whole, near_few) < min(far_whole, far_few)
         near = narrow(found, n if is_near else 0, scan, local)
-        whole = lanes[: stop - first] + first
         if fresh or min(near_whole, far_whole) <= min(near_few, far_few):
             if is_near:
                 judge(tiles, near, centroids, thresholds, (tiles[t], whole), found[:n], bound, rows_found)
             else:
                 judge(tiles, scan, centroids, thresholds, (tiles[t], whole), every, np.inf, rows_found)
             if fresh:
-                begin_rows(ledger, t, tiles[t], tile_sums, state, rows_found, first, stop)
+                begin_rows(ledger, tiles[t], whole, t, tile_sums, state, rows_found)
                 changed += stop - first
                 continue
             changed += keep_rows(ledger, tiles[t], state, rows_found, whole)
