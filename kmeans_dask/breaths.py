@@ -12,7 +12,7 @@ from kmeans_dask.kernels import compiled
 
 MOST = 5  # centroids inserted at once
 _SIZE, _FAILURES, _INDEX = 0, 1, 2
-_PROGRESS = 1e-4  # share of the inertia by which a breath must lower it, to count
+_PROGRESS = 1e-5  # share of the inertia by which a breath must lower it, to count
 _KICK = 20  # drawn breaths in a row after which one that failed is gone on from
 _OFFSET, _WIDE = 0.1, 1.0  # of inserted centroids, in standard deviations of their cluster
 _BLUR = (0.4, 2.1)  # factors of uses: the least, and how much more

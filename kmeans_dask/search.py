@@ -14,7 +14,7 @@ from kmeans_dask.lloyd import Fit, Hook, Identity, Limits, Motion, Progress, Sto
 from kmeans_dask.passes import Exponents, exponents, labels_of, scan_of, sq_distances_of
 from kmeans_dask.sums import Limbs
 
-_FEWEST, _ENOUGH = 5, 120  # drawn breaths in a row that may fail,
+_FEWEST, _ENOUGH = 5, 110  # drawn breaths in a row that may fail,
 _MOST = 200  # and on tiny sets, where they cost next to nothing
 _TINY = 90_000  # rows * clusters * features
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
@@ -65,7 +65,7 @@ class Search:
         k, frozen = len(self.start), np.array(self.motion.frozen, np.int64)
         centroids, weights, inertia = self.start, self.weights, self.lowest.inertia
         errors, patience = errors_of(blocks, centroids), _patience(k)
-        most = self.n_iter + _RUNS * max(self.n_iter, _FEWEST_ITERATIONS)
+        most = self.n_iter + _runs(k) * max(self.n_iter, _FEWEST_ITERATIONS)
         while self.state[1] < patience and self.n_iter < most:
             more = breaths.with_more(centroids, errors, np.array(weights), self.state, self.key)
             grown = self._run(blocks, more, _GROW)
@@ -136,7 +136,12 @@ class Search:
 
 def _patience(n_clusters: int) -> int:
     """Return how many drawn breaths in a row may fail."""
-    return max(_FEWEST, min(5 * n_clusters - 10, _ENOUGH), 2 * n_clusters - 10)
+    return max(_FEWEST, min(6 * n_clusters - 50, _ENOUGH), 2 * n_clusters - 10)
+
+
+def _runs(n_clusters: int) -> int:
+    """Return as how many further restarts a search may take iterations; with many clusters each takes less of one."""
+    return max(_RUNS, 6 * n_clusters - 252)
 
 
 def _patience_of_few(size: int, n_clusters: int) -> int:

@@ -7,7 +7,7 @@ from tests import naive
 from tests.naive import Table, sq_distance
 
 MASK = 2**64 - 1
-GROW, SHRINK, HOPE, PROGRESS, KICK = 4, 20, 10, 1e-4, 20
+GROW, SHRINK, HOPE, PROGRESS, KICK = 4, 20, 10, 1e-5, 20
 
 
 class Breath:
