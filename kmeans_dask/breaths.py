@@ -29,6 +29,12 @@ def uniform(state, key, i):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def is_lower(inertia, before):  # type: ignore[no-untyped-def]
+    """Whether an inertia is lower, and not by rounding alone: the same clusters in another order are no better."""
+    return inertia < before - before * 2.0**-26
+
+
+@compiled()
 def kicks(state):  # type: ignore[no-untyped-def]
     """Whether a search goes on from where this breath leads, even if it is no better."""
     return state[_FAILURES] % _KICK == _KICK - 1

@@ -51,10 +51,10 @@ def search(rows, scales, centroids, lowest, limits, state, key, breaths_at_once)
         )  # fmt: skip
         reached, kicked = _sum(new_sq_distances), breaths.kicks(state)
         breaths.advance(state, lowest, reached)
-        if reached < inertia or kicked:
+        if breaths.is_lower(reached, inertia) or kicked:
             centroids, inertia, totals = fewer, reached, new_totals
             labels, sq_distances = new_labels, new_sq_distances
-        if reached < lowest:
+        if breaths.is_lower(reached, lowest):
             best, lowest = fewer, reached
     return centroids, best, lowest, n_iter
 

@@ -79,7 +79,7 @@ class Search:
                 break
             kicked = breaths.kicks(self.state)
             breaths.advance(self.state, self.lowest.inertia, tried.inertia)
-            if tried.inertia < inertia or kicked:
+            if breaths.is_lower(tried.inertia, inertia) or kicked:
                 centroids, weights, inertia = tried.centroids, tried.weights, tried.inertia
                 errors = errors_of(blocks, centroids)
             self._lowered(tried.inertia, tried.centroids)
@@ -123,7 +123,7 @@ class Search:
 
     def _lowered(self, inertia: float, centroids: Floats) -> None:
         """Take centroids that are better than the best so far."""
-        if inertia < self.lowest.inertia:
+        if breaths.is_lower(inertia, self.lowest.inertia):
             distortion = self.lowest.distortion * (inertia / self.lowest.inertia)
             self.best, self.lowest = centroids, replace(self.lowest, inertia=inertia, distortion=distortion)
 

@@ -7,7 +7,7 @@ from tests import naive
 from tests.naive import Table, sq_distance
 
 MASK = 2**64 - 1
-GROW, SHRINK, HOPE, PROGRESS, KICK = 4, 20, 10, 1e-5, 20
+GROW, SHRINK, HOPE, PROGRESS, KICK, ROUNDING = 4, 20, 10, 1e-5, 20, 2.0**-26
 
 
 class Breath:
@@ -148,8 +148,8 @@ def searched(X: Table, start: Table, key: int, patience: int, sq_shift: float) -
         _, new_errors, new_rows, reached = described(X, fewer)
         kicked = breath.failures % KICK == KICK - 1
         breath.advance(lowest, reached)
-        if reached < inertia or kicked:
+        if reached < inertia - inertia * ROUNDING or kicked:
             centroids, errors, rows, inertia = fewer, new_errors, new_rows, reached
-        if reached < lowest:
+        if reached < lowest - lowest * ROUNDING:
             best, lowest = fewer, reached
     return best
