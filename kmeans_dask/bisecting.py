@@ -15,7 +15,7 @@ from kmeans_dask.conventions import check_kinds, check_size, hook_of, seed_of
 from kmeans_dask.lloyd import Progress
 from kmeans_dask.model import Model
 from kmeans_dask.packing import Preparation
-from kmeans_dask.restarts import Settings
+from kmeans_dask.restarts import Settings, refine_of
 from kmeans_dask.seeding import METHODS
 
 
@@ -24,7 +24,7 @@ class BisectingKMeans(Clusters):
 
     A hierarchy: a row's label is the leaf that the splits lead it to, which need not be the nearest of all centroids.
     bisecting_strategy: split the cluster of "biggest_inertia", or the "largest_cluster". init, n_init, max_iter and tol
-    are those of each split; the other parameters are those of `KMeans`.
+    are those of each split, where n_init="auto" is one refined restart; the other parameters are those of `KMeans`.
 
     Fitted: cluster_centers_, labels_, inertia_ (to the rows' own leaves), distortion_, n_features_in_,
     feature_names_in_.
@@ -111,7 +111,10 @@ class BisectingKMeans(Clusters):
     def _settings(self) -> Settings:
         motion = api.motion_of(self.metric, (), self.init, self.n_clusters)
         seed = seed_of(self.random_state)
-        return Settings(self.n_clusters, self.init, self.n_init, self.max_iter, self.tol, None, seed, motion)
+        refine = refine_of("auto", self.init, self.n_init)
+        return Settings(
+            self.n_clusters, self.init, self.n_init, self.max_iter, self.tol, None, seed, motion, refine
+        )
 
 
 class _Leaves:

@@ -3,7 +3,7 @@
 scikit-learn is the extra [sklearn]; `kmeans_dask` imports this module only when an estimator is used.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import replace
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 _DTYPES = (np.float64, np.float32)
 
 
-class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator, ABC):
+class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Centroids that label rows; subclasses fit them."""
 
     model_: Model

@@ -74,7 +74,7 @@ def test_ten_kills(source: str, undisturbed: dict[str, str], tmp_path: Path) -> 
 
 def test_kills_in_a_search(source: str, tmp_path: Path) -> None:
     """Two kills while centroids are inserted and removed change no byte."""
-    keys: dict[str, Any] = {"n_clusters": 8, "n_init": 1, "refine": True, "scale": "standard"}
+    keys: dict[str, Any] = {"n_clusters": 16, "n_init": 1, "refine": True, "scale": "standard"}
     expected = run_job(job(tmp_path / "undisturbed", source, **keys))
     assert expected.model.breaths > 20
     counted = Counted()
