@@ -8,7 +8,7 @@ which clusters (in proportion to their inertia), how far from them, and in every
 
 import numpy as np
 
-from kmeans_dask.kernels import compiled
+from kmeans_dask.kernels import compiled, limbs_of
 
 MOST = 5  # centroids inserted at once
 _SIZE, _FAILURES, _INDEX = 0, 1, 2
@@ -180,10 +180,7 @@ def add_errors(sq_distances, weights, labels, factor, limbs):  # type: ignore[no
     """Add each weight * squared distance, (n,), to its cluster's accumulators, (3, k) int64; no weights: (0,)."""
     weighted = weights.shape[0] > 0
     for i in range(labels.shape[0]):
-        y = (weights[i] * sq_distances[i] if weighted else sq_distances[i]) * factor
-        h = np.int64(y)
-        y = (y - np.float64(h)) * 4294967296.0
-        m = np.int64(y)
-        limbs[0, labels[i]] += h
-        limbs[1, labels[i]] += m
-        limbs[2, labels[i]] += np.int64((y - np.float64(m)) * 4294967296.0)
+        high, middle, low = limbs_of((weights[i] * sq_distances[i] if weighted else sq_distances[i]) * factor)
+        limbs[0, labels[i]] += high
+        limbs[1, labels[i]] += middle
+        limbs[2, labels[i]] += low

@@ -5,7 +5,7 @@ A row's id is first_row + kept[i], or first_row + i where kept is (0,); `where` 
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.kernels import TILE, compiled, limbs_of
 from kmeans_dask.rivals import narrow, nearest_to, room_for
 from kmeans_dask.scans import BEST, LABEL, SECOND, WORK, scan_tile, settle, squares_of_tile
 
@@ -161,15 +161,6 @@ def add_gains(tiles, n_rows, balls, choices, weights, factor, state, limbs):  # 
                     before, after = limbs_of(weight * held * factor), limbs_of(weight * new[r] * factor)
                     for i in range(3):
                         limbs[i, j] += before[i] - after[i]
-
-
-@compiled()
-def limbs_of(y):  # type: ignore[no-untyped-def]
-    """Return what a scaled cost adds to three accumulators."""
-    high = np.int64(y)
-    y = (y - np.float64(high)) * 4294967296.0
-    middle = np.int64(y)
-    return high, middle, np.int64((y - np.float64(middle)) * 4294967296.0)
 
 
 @compiled()

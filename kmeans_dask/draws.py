@@ -137,9 +137,8 @@ def nearest(block: Block, run: str, known: Known) -> tuple[Floats, Labels]:
 def _state(block: Block, run: str, known: Known) -> "_State":
     """Return what `nearest` remembers, brought up to these choices."""
     name = known.names[1]
-    state: _State | None = block.cache.pop(
-        run, None
-    )  # put back when whole, so a failed call leaves nothing half-changed
+    # Put back when whole, so a failed call leaves nothing half-changed.
+    state: _State | None = block.cache.pop(run, None)
     if state is None or state.name not in known.names:
         state = _State.none(block)
     if state.name != name:

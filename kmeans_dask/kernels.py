@@ -86,19 +86,24 @@ def add_values(values, labels, factor, high, low):  # type: ignore[no-untyped-de
 
 
 @compiled()
+def limbs_of(y):  # type: ignore[no-untyped-def]
+    """Return what a scaled cost adds to three accumulators."""
+    high = np.int64(y)
+    y = (y - np.float64(high)) * 4294967296.0
+    middle = np.int64(y)
+    return high, middle, np.int64((y - np.float64(middle)) * 4294967296.0)
+
+
+@compiled()
 def total_of(values, weights, factor):  # type: ignore[no-untyped-def]
     """Return the three accumulators of sum(weight * value), values (n,) float64."""
     high, middle, low = np.int64(0), np.int64(0), np.int64(0)
     weighted = weights.shape[0] > 0
     for i in range(values.shape[0]):
-        x = weights[i] * values[i] if weighted else values[i]
-        y = x * factor
-        h = np.int64(y)
-        y = (y - np.float64(h)) * 4294967296.0
-        m = np.int64(y)
+        h, m, rest = limbs_of((weights[i] * values[i] if weighted else values[i]) * factor)
         high += h
         middle += m
-        low += np.int64((y - np.float64(m)) * 4294967296.0)
+        low += rest
     return high, middle, low
 
 
