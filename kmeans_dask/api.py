@@ -19,7 +19,7 @@ from kmeans_dask.kernels import TILE
 from kmeans_dask.lloyd import Fit, Hook, Motion
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.model import Model, model_of
-from kmeans_dask.packing import LARGEST, Preparation, RowRange, Wishes, finish, pack, provisional
+from kmeans_dask.packing import LARGEST, Preparation, RowRange, Wishes, finish, narrowed, pack, provisional
 from kmeans_dask.restarts import Settings, best, concurrently, fit_of, refine_of, restarts_of
 from kmeans_dask.seeding import METHODS
 
@@ -139,7 +139,8 @@ def blocks_of(
     stored = dtype or ("float32" if columns[0].dtype == np.float32 else "float64")
     named = tuple(names or (f"x{f}" for f in range(len(columns))))
     preparation = provisional(columns, Wishes(named, stored, metric=metric))
-    blocks = _packed(columns, preparation, weights_of(weights, len(columns[0])), n_threads)
+    stored_as = narrowed(columns, preparation)
+    blocks = _packed(columns, stored_as, weights_of(weights, len(columns[0])), n_threads)
     return LocalBlocks(blocks, n_threads), preparation
 
 

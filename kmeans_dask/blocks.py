@@ -120,6 +120,17 @@ class Summary:
         """The exponents of exact sums of weight * x, (n_features,)."""
         return np.array([sums.exponent(m * self.highest_weight) for m in self.magnitudes().tolist()])
 
+    @cached_property
+    def weight_exponent(self) -> int:
+        """The exponent of exact sums of weights."""
+        return sums.exponent(self.highest_weight)
+
+    @cached_property
+    def factors(self) -> Floats:
+        """The factors of the high limbs of sums of each column and of the weights, (n_features + 1,)."""
+        factors: Floats = np.ldexp(1.0, 31 - np.append(self.column_exponents, self.weight_exponent))
+        return factors
+
 
 def summarise(blocks: Sequence[Block]) -> Summary:
     """Return the summary of a run of blocks."""

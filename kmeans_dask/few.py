@@ -60,6 +60,18 @@ def search(rows, scales, centroids, lowest, limits, state, key, breaths_at_once)
 
 
 @compiled()
+def _limbs(totals):  # type: ignore[no-untyped-def]
+    """Return the limbs of sums, (3, d, k): see `sums.normalised`."""
+    high, low, _ = totals
+    limbs = np.empty((3, *high.shape), np.int64)
+    limbs[1] = high + (low >> 32)
+    limbs[0] = limbs[1] >> 32
+    limbs[1] &= np.int64(0xFFFFFFFF)
+    limbs[2] = low & np.int64(0xFFFFFFFF)
+    return limbs
+
+
+@compiled()
 def run(rows, scales, centroids, moved, limits, hope, labels, sq_distances, totals):  # type: ignore[no-untyped-def]
     """Run from centroids, (k, d), to those of the last pass, in place, as all that is known; return the iterations.
 
@@ -68,6 +80,7 @@ def run(rows, scales, centroids, moved, limits, hope, labels, sq_distances, tota
     """
     k, d = centroids.shape
     iteration, last, all_of_them = 0, np.inf, np.ones(k, np.bool_)
+    none = (np.empty((3, d, 0), np.int64), np.empty(0, np.int64))
     while True:
         iteration += 1
         changed = _relabel(rows, scales[0], centroids, moved, labels, sq_distances, totals)
@@ -76,8 +89,7 @@ def run(rows, scales, centroids, moved, limits, hope, labels, sq_distances, tota
             return iteration
         last, old = inertia, centroids.copy()
         after = totals if totals[2].min() > 0 else _refilled(rows, scales[0], labels, sq_distances, totals)
-        low = after[1] & np.int64(0xFFFFFFFF)
-        kernels.means_of(after[0] + (after[1] >> 32), low, after[2], scales[1], all_of_them, centroids)
+        kernels.means_of(_limbs(after), after[2], none, scales[1], all_of_them, centroids)
         sq_shift = 0.0
         for j in range(k):
             moved[j] = False

@@ -265,20 +265,73 @@ def explained(sums, weights, centroids):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def means_of(high, low, rows, units, wanted, centroids):  # type: ignore[no-untyped-def]
+def round_totals(sums, rows, weights, units, weight_unit, rounded, rounded_weights):  # type: ignore[no-untyped-def]
+    """Write each cluster's sum, (d, k), and weight, (k,), rounded to float64.
+
+    sums (3, d, k), weights (3, k) or, where rows (k,) are, (3, 0): limbs; units (d,), weight_unit: their exponents.
+    """
+    for f in range(rounded.shape[0]):
+        for j in range(rounded.shape[1]):
+            total = sums[0, f, j] * 2.0**64 + sums[1, f, j] * 2.0**32 + sums[2, f, j]
+            rounded[f, j] = math.ldexp(total, units[f])
+    for j in range(rows.shape[0]):
+        rounded_weights[j] = rows[j]
+    for j in range(weights.shape[1]):
+        total = weights[0, j] * 2.0**64 + weights[1, j] * 2.0**32 + weights[2, j]
+        rounded_weights[j] = math.ldexp(total, weight_unit)
+
+
+@compiled()
+def is_exact_in_float32(rows, shift, largest):  # type: ignore[no-untyped-def]
+    """Whether float32 holds each value less its feature's shift (d,) exactly, none above the largest; rows (n, d)."""
+    for i in range(rows.shape[0]):
+        for f in range(rows.shape[1]):
+            y = np.float64(rows[i, f]) - shift[f]
+            if not abs(y) <= largest or np.float64(np.float32(y)) != y:
+                return False
+    return True
+
+
+@compiled()
+def corner_distance(lowest, highest, centroids):  # type: ignore[no-untyped-def]
+    """Return the squared distance, or more, of any row from any centroid, (k, d): rows lie in [lowest, highest]."""
+    total = 0.0
+    for f in range(lowest.shape[0]):
+        below, above = highest[f] - centroids[:, f].min(), centroids[:, f].max() - lowest[f]
+        reach = below if below > above or below != below else above  # NaN stays
+        total += reach * reach
+    return total
+
+
+@compiled()
+def means_of(sums, rows, before, units, wanted, centroids):  # type: ignore[no-untyped-def]
     """Write the correctly rounded means, (k, d), of the wanted clusters, (k,) bool, that have rows.
 
-    high, low (d, k) with 0 <= low < 2**32; units (d,) exponents of low.
+    sums (3, d, k): limbs, units (d,): the exponents of the last. before = (sums, rows): of which the centroids already
+    are the means, with rows in each; or empty.
 
     Long division in digits of 32 bits: three of the sum, then three more of the quotient's fraction.
     """
     digits = np.empty(6, np.uint64)
-    for f in range(high.shape[0]):
-        for j in range(rows.shape[0]):
-            n = np.uint64(rows[j])
-            if n == 0 or not wanted[j]:
-                continue
-            centroids[j, f] = quotient(high[f, j], low[f, j], n, units[f], digits)
+    sums_before, rows_before = before
+    for j in range(rows.shape[0]):
+        n = np.uint64(rows[j])
+        if n == 0 or not wanted[j] or _is_same(sums, rows, sums_before, rows_before, j):
+            continue
+        for f in range(sums.shape[1]):
+            high = (sums[0, f, j] << 32) + sums[1, f, j]
+            centroids[j, f] = quotient(high, sums[2, f, j], n, units[f], digits)
+
+
+@compiled()
+def _is_same(sums, rows, sums_before, rows_before, j):  # type: ignore[no-untyped-def]
+    if rows_before.shape[0] == 0 or rows[j] != rows_before[j]:
+        return False
+    for f in range(sums.shape[1]):
+        for i in range(3):
+            if sums[i, f, j] != sums_before[i, f, j]:
+                return False
+    return True
 
 
 @compiled()

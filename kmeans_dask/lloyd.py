@@ -18,6 +18,7 @@ from kmeans_dask import kernels, passes, pruning, sums
 from kmeans_dask.blocks import Blocks, Floats
 from kmeans_dask.packing import moments
 from kmeans_dask.passes import Candidate, Exponents, Partials
+from kmeans_dask.resume import End, Origin
 from kmeans_dask.steps import Step, lloyd_pass
 
 _CANCELLED = 2.0**-24
@@ -71,6 +72,21 @@ class Motion:
 FREE = Motion()
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A run that spares the passes that only tell the inertia to the last bit.
+
+    It ends at the centroids of its last pass, where it leaves what blocks remember of it.
+    squares: the inertia plus what centroids explain, the same in every run over the same rows; origin: where it starts.
+    """
+
+    squares: float
+    origin: Origin | None = None
+
+
+NO_TRIAL = Trial(math.inf)
+
+
 def unit_centroids(centroids: Floats) -> Floats:
     """Return each centroid, (k, d), divided by its length; one of length 0 or of unit length already as it is."""
     lengths = _lengths(centroids)
@@ -98,9 +114,8 @@ class Fit:
     history: tuple[Progress, ...]
     weights: tuple[float, ...] = ()  # of each cluster's rows
     breaths: int = 0  # of a search that refined it
-    squares: float = (
-        math.inf
-    )  # the inertia and what centroids explain: the same in every run over the same rows
+    squares: float = math.inf  # see `Trial`
+    end: End | None = None  # of a trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +142,15 @@ def sq_shift_of(tol: float, blocks: Blocks) -> float:
 
 def lloyd(
     blocks: Blocks, start: Floats, limits: Limits, identity: Identity, hook: Hook = lambda progress: None,
-    motion: Motion = FREE, squares: float = math.inf,
+    motion: Motion = FREE, trial: Trial = NO_TRIAL,
 ) -> Fit:  # fmt: skip
-    """Run from the start centroids, (k, d) float64 in the prepared space, until a limit or no label changes.
-
-    squares: those of another run over these rows. Then this is a trial, which spares the passes that only tell the
-    inertia to the last bit, and ends at the centroids of its last pass.
-    """
+    """Run from the start centroids, (k, d) float64 in the prepared space, until a limit or no label changes."""
+    squares = trial.squares
     is_trial = squares < math.inf
     last = time.monotonic()
     history = list[Progress]()
     stop: Stop | None = None
-    path = Track(identity.run, start)
+    path = Track(identity.run, start, trial.origin)
     last_partials: Partials | None = None
     while stop is None:
         step = path.step(blocks, exact=squares == math.inf)
@@ -176,14 +188,14 @@ def lloyd(
         path.move(new)
         stop = _stop(step.centroids, new, limits, len(history), bool(wants_stop))
     if is_trial:
-        centroids, value = step.centroids, _value(partials, step.scales, inertia)
+        centroids, value, end = step.centroids, _value(partials, step.scales, inertia), end_of(step)
     else:
         last_step = path.step(blocks, exact=True)
-        centroids, value = path.centroids, _value(_pass(blocks, last_step), last_step.scales)
-    blocks.map_reduce(passes.forget, identity.run, combine=int.__add__)
+        centroids, value, end = path.centroids, _value(_pass(blocks, last_step), last_step.scales), None
+        blocks.map_reduce(passes.forget, identity.run, combine=int.__add__)
     return Fit(
         identity.restart, identity.seed, centroids, value.sizes, value.inertia, value.distortion, len(history),
-        stop, tuple(history), value.weights, squares=squares,
+        stop, tuple(history), value.weights, squares=squares, end=end,
     )  # fmt: skip
 
 
@@ -193,6 +205,7 @@ class Track:
 
     run: str
     centroids: Floats
+    origin: Origin | None = None
     before: Floats | None = None
     name: str = field(init=False)
     name_before: str = ""
@@ -217,9 +230,10 @@ class Track:
             thresholds=self.thresholds,
             drift=self.drift,
             scales=scales,
-            factors=np.ldexp(1.0, 31 - np.append(scales.columns, scales.weight)),
+            factors=blocks.summary.factors,
             inertia_factor=sums.scale(scales.inertia),
             exact=exact,
+            origin=self.origin if self.before is None else None,
         )
 
     def move(self, centroids: Floats) -> None:
@@ -228,6 +242,18 @@ class Track:
         self.drift += pruning.add_movements(self.centroids, centroids, self.moved, self.thresholds)
         self.before, self.centroids = self.centroids, centroids
         self.name_before, self.name = self.name, passes.digest(centroids)
+
+
+def known(blocks: Blocks, centroids: Floats, run: str) -> End:
+    """Let blocks remember all rows' labels under centroids, (k, d), as the end of a run."""
+    step = Track(run, centroids).step(blocks, exact=False)
+    _pass(blocks, step)
+    return end_of(step)
+
+
+def end_of(step: Step) -> End:
+    """Return where a run ended whose last pass this was."""
+    return End(step.run, step.names[1], step.centroids, step.thresholds, step.drift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,11 +310,11 @@ def _explained(partials: Partials, step: Step) -> float:
 
 def _rounded(partials: Partials, scales: Exponents) -> tuple[Floats, Floats]:
     """Return each cluster's weighted sum, (d, k), and weight, (k,), rounded to float64."""
-    s, w = partials.sums, partials.weight
-    sums_of: Floats = np.ldexp(s[0] * 2.0**64 + s[1] * 2.0**32 + s[2], (scales.columns - 63)[:, None])
-    if w.shape[1] == 0:
-        return sums_of, partials.rows.astype(np.float64)
-    return sums_of, np.ldexp(w[0] * 2.0**64 + w[1] * 2.0**32 + w[2], scales.weight - 63)
+    _, d, k = partials.sums.shape
+    sums_of, weights = np.empty((d, k)), np.empty(k)
+    units = scales.columns - sums.BITS, scales.weight - sums.BITS
+    kernels.round_totals(partials.sums, partials.rows, partials.weight, *units, sums_of, weights)
+    return sums_of, weights
 
 
 def _stop(before: Floats, centroids: Floats, limits: Limits, n_iter: int, wants_stop: bool) -> Stop | None:
@@ -342,10 +368,10 @@ def updated(
     if by_kernel:
         wanted = ~weightless
         wanted[list(totals.sums) if totals else []] = False
-        if last is not None and last.rows.min() > 0:  # a cluster with the same rows has the same mean
-            wanted &= (partials.rows != last.rows) | (partials.sums != last.sums).any(axis=(0, 1))
-        top, middle, low = partials.sums
-        kernels.means_of((top << 32) + middle, low, partials.rows, scales.columns - 63, wanted, means)
+        before = (partials.sums[:, :, :0], partials.rows[:0])
+        if last is not None and last.rows.min() > 0:
+            before = (last.sums, last.rows)
+        kernels.means_of(partials.sums, partials.rows, before, scales.columns - sums.BITS, wanted, means)
     return means
 
 

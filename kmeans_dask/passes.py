@@ -50,10 +50,9 @@ class Exponents:
 
 def exponents(summary: Summary, centroids: Floats) -> Exponents:
     """Return exponents for a pass with these centroids, (k, d)."""
-    heaviest = summary.highest_weight
-    reach = np.maximum(summary.highest - centroids.min(axis=0), centroids.max(axis=0) - summary.lowest)
-    farthest = float(np.cumsum(reach * reach)[-1]) * (1 + 2.0**-20)
-    return Exponents(summary.column_exponents, sums.exponent(heaviest), sums.exponent(farthest * heaviest))
+    farthest = kernels.corner_distance(summary.lowest, summary.highest, centroids) * (1 + 2.0**-20)
+    inertia = sums.exponent(farthest * summary.highest_weight)
+    return Exponents(summary.column_exponents, summary.weight_exponent, inertia)
 
 
 def digest(centroids: Floats, after: str = "") -> str:

@@ -153,17 +153,24 @@ def gather_lanes(tile, which, lanes, filled):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def cost_of_scan(d4, k):  # type: ignore[no-untyped-def]
+    """Return about what a row of a tile costs to scan against k centroids, in ns."""
+    return 7.0 + (0.1 + 0.025 * d4) * k
+
+
+@compiled()
 def ways(n, count, k, d4):  # type: ignore[no-untyped-def]
     """Return about what it costs, in ns, to scan a tile: all its rows against n rivals or against all centroids.
 
     And the same of `count` rows, gathered: those against all share their tiles with rows of others.
     """
-    judging, gathering = 5.0, 1.0 * d4
-    near, far = 0.03 * d4 * n + judging, 0.03 * d4 * k + judging
-    few = 0.3 * n * d4 + -(-count // FEW) * FEW * near + count * gathering
+    gathered = count * (8.0 + 1.3 * d4)
+    far_whole, far_few = TILE * cost_of_scan(d4, k), gathered + count * cost_of_scan(d4, k)
     if n == 0:
-        return np.inf, np.inf, TILE * far, count * (gathering + far)
-    return 0.3 * n * d4 + TILE * near, few, TILE * far, count * (gathering + far)
+        return np.inf, np.inf, far_whole, far_few
+    narrowed = 0.3 * n * d4
+    few = -(-count // FEW) * (450.0 + (12.0 + 1.2 * d4) * n)
+    return narrowed + TILE * cost_of_scan(d4, n), narrowed + few + gathered, far_whole, far_few
 
 
 @compiled()

@@ -10,15 +10,29 @@ import numpy.typing as npt
 
 from kmeans_dask import breaths, few, randoms, sums
 from kmeans_dask.blocks import Block, Blocks, Floats, Summary
-from kmeans_dask.lloyd import Fit, Hook, Identity, Limits, Motion, Progress, Stop, lloyd, unit_centroids
-from kmeans_dask.passes import Exponents, exponents, labels_of, scan_of, sq_distances_of
+from kmeans_dask.lloyd import (
+    Fit,
+    Hook,
+    Identity,
+    Limits,
+    Motion,
+    Progress,
+    Stop,
+    Trial,
+    known,
+    lloyd,
+    unit_centroids,
+)
+from kmeans_dask.passes import Exponents, exponents, forget, labels_of, scan_of, sq_distances_of
+from kmeans_dask.resume import End, Origin
+from kmeans_dask.steps import renamed
 from kmeans_dask.sums import Limbs
 
-_FEWEST, _ENOUGH = 5, 110  # drawn breaths in a row that may fail,
-_MOST = 200  # and on tiny sets, where they cost next to nothing
-_TINY = 90_000  # rows * clusters * features
-_GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
-_HOPE = 10  # falls of the inertia like the last one that may still come
+_FEWEST = 5  # drawn breaths in a row that may fail,
+_MOST = 400  # and on tiny sets, where they cost next to nothing
+_TINY, _SMALL = 90_000, 3_000_000  # rows * clusters * features
+_GROW, _SHRINK = 4, 12  # iterations with more centroids, and with as many as asked for
+_HOPE = 5  # falls of the inertia like the last one that may still come
 _RUNS = 48  # a search by passes makes at most as many iterations as so many further restarts,
 _FEWEST_ITERATIONS = 30  # each of at least so many
 _BREATHS_AT_ONCE = 16  # over few rows, between two looks at the hook and the time
@@ -64,29 +78,44 @@ class Search:
         """Return the best centroids found by passes over blocks, the start if none are better."""
         k, frozen = len(self.start), np.array(self.motion.frozen, np.int64)
         centroids, weights, inertia = self.start, self.weights, self.lowest.inertia
-        errors, patience = errors_of(blocks, centroids), _patience(k)
+        home = f"{self.identity.run}-home"  # what blocks remember of the centroids that a breath starts from
+        end: End | None = known(blocks, centroids, home)
+        errors, every = errors_of(blocks, centroids, end, home), np.arange(k, dtype=np.int32)
+        patience = _patience(blocks.summary.n_samples * self.start.size, k)
         most = self.n_iter + _runs(k) * max(self.n_iter, _FEWEST_ITERATIONS)
         while self.state[1] < patience and self.n_iter < most:
             more = breaths.with_more(centroids, errors, np.array(weights), self.state, self.key)
-            grown = self._run(blocks, more, _GROW)
+            grown = self._run(blocks, more, _GROW, end, every)
             if self.stop:
                 break
             places = breaths.without_least(
                 grown.centroids, np.array(grown.weights), k, frozen, self.state, self.key
             )
-            tried = self._run(blocks, breaths.placed(grown.centroids, places, k), _SHRINK, inertia)
+            fewer = breaths.placed(grown.centroids, places, k)
+            tried = self._run(blocks, fewer, _SHRINK, grown.end, places, inertia)
             if self.stop:
                 break
             kicked = breaths.kicks(self.state)
             breaths.advance(self.state, self.lowest.inertia, tried.inertia)
             if breaths.is_lower(tried.inertia, inertia) or kicked:
                 centroids, weights, inertia = tried.centroids, tried.weights, tried.inertia
-                errors = errors_of(blocks, centroids)
+                errors, end = (
+                    errors_of(blocks, centroids, tried.end, home),
+                    tried.end and replace(tried.end, run=home),
+                )
             self._lowered(tried.inertia, tried.centroids)
+        for run in (self.identity.run, home):
+            blocks.map_reduce(forget, run, combine=int.__add__)
         return self.best
 
-    def _run(self, blocks: Blocks, start: Floats, max_iter: int, bar: float = np.inf) -> Fit:
-        """Run from the start, given up when the inertia will hardly fall below the bar."""
+    def _run(
+        self, blocks: Blocks, start: Floats, max_iter: int, end: End | None, places: npt.NDArray[np.int32],
+        bar: float = np.inf,
+    ) -> Fit:  # fmt: skip
+        """Run from the start, given up when the inertia will hardly fall below the bar.
+
+        end: of a run whose centroids have these places in the start.
+        """
         last = np.inf
 
         def seen(progress: Progress) -> bool:
@@ -98,7 +127,8 @@ class Search:
 
         start = unit_centroids(start) if self.motion.unit else start
         limits = replace(self.limits, max_iter=min(max_iter, self.limits.max_iter))
-        fit = lloyd(blocks, start, limits, self.identity, seen, self.motion, self.squares)
+        trial = Trial(self.squares, Origin.of(end, places, start) if end else None)
+        fit = lloyd(blocks, start, limits, self.identity, seen, self.motion, trial)
         if fit.stop == "max_seconds":
             self.stop = fit.stop
         return fit
@@ -134,9 +164,10 @@ class Search:
             self.stop = "stopped"
 
 
-def _patience(n_clusters: int) -> int:
-    """Return how many drawn breaths in a row may fail."""
-    return max(_FEWEST, min(6 * n_clusters - 50, _ENOUGH), 2 * n_clusters - 10)
+def _patience(size: int, n_clusters: int) -> int:
+    """Return how many drawn breaths in a row may fail; size: rows * clusters * features, of which a run costs more."""
+    most = min(8 * n_clusters - 70, 2 * n_clusters + 90)
+    return max(_FEWEST, n_clusters, most * size // (size + _SMALL))
 
 
 def _runs(n_clusters: int) -> int:
@@ -146,24 +177,29 @@ def _runs(n_clusters: int) -> int:
 
 def _patience_of_few(size: int, n_clusters: int) -> int:
     """Return the same on few rows; size: rows * clusters * features."""
-    return max(_FEWEST, 2 * n_clusters - 10, min(_MOST, 20 * n_clusters, (_TINY // size) ** 2))
+    return max(_FEWEST, 2 * n_clusters - 10, min(_MOST, 40 * n_clusters, (_TINY // size) ** 2))
 
 
-def errors_of(blocks: Blocks, centroids: Floats) -> Floats:
-    """Return each cluster's inertia, (k,), nearly rounded from exact sums, so the same everywhere."""
+def errors_of(blocks: Blocks, centroids: Floats, end: End | None, run: str) -> Floats:
+    """Return each cluster's inertia, (k,), nearly rounded from exact sums, so the same everywhere.
+
+    What blocks remember of the end of a run at these centroids, they remember as that of `run` from now on.
+    """
     scales = exponents(blocks.summary, centroids)
-    top, middle, low = blocks.map_reduce(errors, centroids, scales, combine=sums.added).astype(np.float64)
+    limbs = blocks.map_reduce(errors, centroids, scales, end, run, combine=sums.added)
+    top, middle, low = limbs.astype(np.float64)
     unit = math.ldexp(1.0, scales.inertia - sums.SQUARE_BITS)
     found: Floats = (top * 2.0**64 + (middle * 2.0**32 + low)) * unit
     return found
 
 
-def errors(blocks: Sequence[Block], centroids: Floats, scales: Exponents) -> Limbs:
+def errors(blocks: Sequence[Block], centroids: Floats, scales: Exponents, end: End | None, run: str) -> Limbs:
     """Return the limbs of each cluster's inertia on a run of blocks, (3, k)."""
     limbs = np.zeros((3, len(centroids)), np.int64)
+    held = end and renamed(blocks, end, run)
     scan = scan_of(centroids, blocks[0].tiles.dtype)
-    for block in blocks:
-        labels = labels_of(block, centroids, scan)
+    for i, block in enumerate(blocks):
+        labels = held[i] if held else labels_of(block, centroids, scan)
         sq_distances = sq_distances_of(block, centroids, labels)
         breaths.add_errors(sq_distances, block.weights, labels, sums.scale(scales.inertia), limbs)
     return sums.added(limbs, np.zeros_like(limbs))

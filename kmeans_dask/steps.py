@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, pruning, sums
+from kmeans_dask import kernels, pruning, resume, sums
 from kmeans_dask.blocks import Block, Floats, Labels
 from kmeans_dask.passes import (
     Exponents,
@@ -24,6 +24,7 @@ from kmeans_dask.passes import (
     sq_distances_of,
     tile_sums_of,
 )
+from kmeans_dask.resume import End, Origin
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +35,7 @@ class Step:
     plus the largest movements of the others, iteration by iteration, rounded up; drift: the largest rise of any of them
     in each iteration, added up. factors: of the limbs of each column
     and of the weight, (d + 1,); inertia_factor: of the squared distances. exact: whether to sum those.
+    origin: where the run started, in its first pass.
     """
 
     run: str
@@ -47,30 +49,32 @@ class Step:
     factors: Floats
     inertia_factor: float
     exact: bool
+    origin: Origin | None = None
+
+
+Known = tuple[Labels, npt.NDArray[np.float32], npt.NDArray[np.int32], Floats]
 
 
 @dataclass(slots=True)
 class _State:
-    """What a run of blocks remembers of a run: labels, slack and sums of the last pass, under its names.
+    """What a run of blocks remembers of a run: what is known of the rows since the last pass, under its names.
 
     caches: of the blocks, by which they are known again, also when their tiles have been read into another buffer.
+    known: of each block the labels, slack, owners and gaps of `pruning.relabel_rows`.
     """
 
     caches: tuple[dict[str, Any], ...]
     names: tuple[str, str]
-    labels: list[Labels]
-    slack: list[npt.NDArray[np.float32]]
-    owners: list[npt.NDArray[np.int32]]  # of tiles; see `pruning.relabel_rows`
-    gaps: list[Floats]
+    known: list[Known]
     totals: tuple[npt.NDArray[np.int64], ...]  # high, low (k, d); rows (k,); high, low of the weights
     changed: int = 0
 
 
 def lloyd_pass(blocks: Sequence[Block], step: Step) -> Partials:
     """Label every row with its nearest centroid and return the sums of each cluster; in the first pass all change."""
-    state = _remembered(blocks, step)
-    if state is None:
-        state = _labelled(blocks, step)
+    state = _remembered(blocks, step.run)
+    if state is None or not (state.names == step.names or state.names[1] == step.names[0]):
+        state = _resumed(blocks, step, state) or _labelled(blocks, step)
     elif state.names != step.names:
         state.changed = sum(_relabelled(block, step, state, i, fresh=False) for i, block in enumerate(blocks))
         state.names = step.names
@@ -83,17 +87,73 @@ def lloyd_pass(blocks: Sequence[Block], step: Step) -> Partials:
     return partials
 
 
-def _remembered(blocks: Sequence[Block], step: Step) -> _State | None:
-    """Take the state of a run out of its cache: that of this pass or the one before, of these very blocks, or None.
+def _remembered(blocks: Sequence[Block], run: str) -> _State | None:
+    """Take the state of a run out of its cache, if it is that of these very blocks.
 
     Whoever takes it puts it back when its pass is whole, so a failed pass, or one that is asked twice at a time,
     leaves nothing half-changed.
     """
-    state = blocks[0].cache.pop(step.run, None)
+    state = blocks[0].cache.pop(run, None)
     if not isinstance(state, _State) or len(state.caches) != len(blocks):
         return None
     ours = all(cache is block.cache for cache, block in zip(state.caches, blocks, strict=True))
-    return state if ours and (state.names == step.names or state.names[1] == step.names[0]) else None
+    return state if ours else None
+
+
+def _ended(blocks: Sequence[Block], end: End) -> _State | None:
+    """Take the state at the end of a run out of its cache, if it is there."""
+    state = _remembered(blocks, end.run)
+    return state if state and state.names[1] == end.name else None
+
+
+def renamed(blocks: Sequence[Block], end: End, run: str) -> list[Labels] | None:
+    """Let blocks remember the end of a run as that of another; return its labels, if they remember any."""
+    state = _ended(blocks, end)
+    if state is None:
+        return None
+    blocks[0].cache[run] = state
+    return [labels for labels, *_ in state.known]
+
+
+def _resumed(blocks: Sequence[Block], step: Step, held: _State | None) -> _State | None:
+    """Return the state of blocks in the first pass of a run, if they remember the end from which it starts.
+
+    held: what they have remembered under the run's own name, which is used up; another's is copied.
+    """
+    if step.origin is None:
+        return None
+    end, places = step.origin.end, step.origin.places
+    state = held if end.run == step.run else _ended(blocks, end)
+    if state is None or state.names[1] != end.name:
+        return None
+    if end.run == step.run:
+        known = state.known
+    else:
+        blocks[0].cache[end.run] = state
+        known = [_room(block) for block in blocks]
+    totals = tuple(_placed(total, places, len(step.centroids)) for total in state.totals)
+    origin, added = (end.centroids, end.thresholds, end.drift, places), step.centroids[step.origin.added]
+    for block, before, after in zip(blocks, state.known, known, strict=True):
+        resume.carry(block.n_rows, balls_of(block), origin, added, before, after)
+    resumed = _State(state.caches, step.names, known, totals)
+    for i, block in enumerate(blocks):
+        _relabelled(block, step, resumed, i, fresh=False)
+        resumed.changed += block.n_rows
+    return resumed
+
+
+def _placed(total: npt.NDArray[np.int64], places: npt.NDArray[np.int32], k: int) -> npt.NDArray[np.int64]:
+    """Return what is known of clusters, (K,) or (K, d), at their places among k; of no weights, (0,), nothing."""
+    placed = np.zeros((k if total.size else 0, *total.shape[1:]), np.int64)
+    if total.size:
+        placed[places[places >= 0]] = total[places >= 0]
+    return placed
+
+
+def _room(block: Block) -> Known:
+    """Return room for what is known of a block."""
+    labels, slack = np.zeros(block.n_rows, np.int32), np.empty(block.n_rows, np.float32)
+    return labels, slack, np.full(len(block.tiles), -1, np.int32), np.empty(len(block.tiles))
 
 
 def _labelled(blocks: Sequence[Block], step: Step) -> _State:
@@ -104,19 +164,17 @@ def _labelled(blocks: Sequence[Block], step: Step) -> _State:
         np.zeros((k, d), np.int64), np.zeros((k, d), np.int64), np.zeros(k, np.int64),
         np.zeros(k if weighted else 0, np.int64), np.zeros(k if weighted else 0, np.int64),
     )  # fmt: skip
-    labels = [np.zeros(block.n_rows, np.int32) for block in blocks]
-    slack = [np.empty(block.n_rows, np.float32) for block in blocks]
-    owners = [np.full(len(block.tiles), -1, np.int32) for block in blocks]
-    gaps = [np.empty(len(block.tiles)) for block in blocks]
     caches = tuple(block.cache for block in blocks)
-    state = _State(caches, step.names, labels, slack, owners, gaps, totals)
+    state = _State(caches, step.names, [_room(block) for block in blocks], totals)
     before = None if step.before is None else scan_of(step.before, blocks[0].tiles.dtype)
     for i, block in enumerate(blocks):
         _relabelled(block, step, state, i, fresh=True)
         if before is None or step.before is None:
             state.changed += block.n_rows
         else:
-            state.changed += int(kernels.count_changed(labels_of(block, step.before, before), labels[i]))
+            state.changed += int(
+                kernels.count_changed(labels_of(block, step.before, before), state.known[i][0])
+            )
     return state
 
 
@@ -126,14 +184,14 @@ def _relabelled(block: Block, step: Step, state: _State, i: int, *, fresh: bool)
             (block.tiles, block.n_rows, block.weights),
             balls_of(block), tile_sums_of(block, step.factors), step.scan, step.centroids,
             (step.thresholds, step.drift, fresh), step.factors,
-            (state.labels[i], state.slack[i], state.owners[i], state.gaps[i]), state.totals,
+            state.known[i], state.totals,
         )
     )  # fmt: skip
 
 
 def _inertia(blocks: Sequence[Block], state: _State, step: Step) -> int:
     inertia = 0
-    for block, labels in zip(blocks, state.labels, strict=True):
+    for block, (labels, *_) in zip(blocks, state.known, strict=True):
         sq_distances = sq_distances_of(block, step.centroids, labels)
         cost = kernels.total_of(sq_distances, block.weights, step.inertia_factor)
         inertia += sums.joined(*cost)

@@ -131,9 +131,7 @@ def test_most_rows_are_skipped() -> None:
         step = track.step(blocks, exact=False)
         scanned = 0
         for state in (group[0].cache["run"] for group in blocks._groups):
-            for labels, slack, owners, gaps in zip(
-                state.labels, state.slack, state.owners, state.gaps, strict=True
-            ):
+            for labels, slack, owners, gaps in state.known:
                 for t, owner in enumerate(owners.tolist()):
                     rows = slice(t * TILE, (t + 1) * TILE)
                     if owner >= 0:

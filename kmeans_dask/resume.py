@@ -1,0 +1,107 @@
+"""The start of a run from the end of another, of which some centroids go and others are added, and none moves.
+
+What is known of rows whose centroid stays, and of which none that is added comes near, holds on; only the other rows
+are scanned. So labels and sums are those of a first pass over all rows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kmeans_dask.blocks import Floats
+from kmeans_dask.kernels import TILE, compiled
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class End:
+    """Where a run ended: the name under which blocks remember it, and of its last `Step` the name and the bounds."""
+
+    run: str
+    name: str
+    centroids: Floats
+    thresholds: npt.NDArray[np.float32]
+    drift: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """The end from which a run of k centroids starts, and the place of each of its centroids there, -1 for none.
+
+    added: the places of the others, (m,) int64.
+    """
+
+    end: End
+    places: npt.NDArray[np.int32]
+    added: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, end: End, places: npt.NDArray[np.int32], start: Floats) -> "Origin":
+        """Return the origin of a run from these centroids, (k, d); one that is not where it was goes and is added."""
+        same = (places >= 0) & (start[places] == end.centroids).all(axis=1)
+        is_added = np.ones(len(start), np.bool_)
+        is_added[places[same]] = False
+        return cls(end, np.where(same, places, np.int32(-1)), np.flatnonzero(is_added))
+
+
+@compiled()
+def carry(n_rows, balls, origin, added, old, new):  # type: ignore[no-untyped-def]
+    """Write what is known of rows at the start of a run, so that `pruning.relabel_rows` needs no fresh pass.
+
+    origin = (centroids (K, d), thresholds (K,), drift, places (K,)): of the run that has ended; added (m, d).
+    old, new = (labels, slack, owners, gaps): see there; both may be the same arrays. Thresholds and drift start from 0.
+    A row whose label goes has the label -1 and no slack; the rows of a tile that an added centroid may reach have none.
+    """
+    centroids, thresholds, drift, places = origin
+    labels, slack, owners, gaps = new
+    for t in range(owners.shape[0]):
+        first, stop = t * TILE, min(t * TILE + TILE, n_rows)
+        owner = old[2][t]
+        owners[t], gaps[t] = max(owner, -1), -np.inf
+        if stop <= first:
+            continue
+        ref = old[0][(first + stop) // 2] if owner < 0 else owner
+        lead = lead_over(balls[0][t], balls[1][t], centroids, ref, added)
+        if owner >= 0:
+            owners[t] = max(places[owner], -1)
+            gap = old[3][t] - np.float64(thresholds[owner])
+            gap = lead if lead < gap else gap  # NaN stays, and is looked at
+            gaps[t] = gap - abs(old[3][t]) * 2.0**-40 if lead > 0.0 and places[owner] >= 0 else -np.inf
+            for at in range(first, stop):
+                labels[at], slack[at] = places[owner], -np.inf
+            continue
+        gap = old[3][t] - drift
+        gap, most, gone = lead if lead < gap else gap, np.float32(lead), False
+        for at in range(first, stop):
+            before = old[0][at]
+            left = old[1][at] - thresholds[before]
+            margin = (abs(old[1][at]) + thresholds[before]) * np.float32(2.0**-21) + np.float32(2.0**-140)
+            left = most if most < left - margin else left - margin
+            labels[at], slack[at] = places[before], left if lead > 0.0 and places[before] >= 0 else -np.inf
+            gone |= places[before] < 0
+        gaps[t] = gap - abs(old[3][t]) * 2.0**-40 if lead > 0.0 and not gone else -np.inf
+
+
+@compiled()
+def lead_over(centre, radius, centroids, ref, added):  # type: ignore[no-untyped-def]
+    """Return by how much the own centroid of each row of a ball is nearer than any added one, (m, d), at least.
+
+    ref: one of the centroids, (k, d), of which the nearest is a row's own.
+    """
+    least, near = np.inf, from_centre(centre, centroids, ref) + 2.0 * radius
+    for i in range(added.shape[0]):
+        far = from_centre(centre, added, i)
+        lead = (far - near) - (far + near) * 2.0**-22 - 2.0**-500
+        if not lead >= least:
+            least = lead if lead < least else -np.inf
+    return least
+
+
+@compiled(fastmath={"reassoc", "contract"})  # what rounding does to it is far less than the margins
+def from_centre(centre, centroids, j):  # type: ignore[no-untyped-def]
+    """Return the distance of a centroid from a point."""
+    total = 0.0
+    for f in range(centre.shape[0]):
+        difference = centroids[j, f] - centre[f]
+        total += difference * difference
+    return np.sqrt(total)
