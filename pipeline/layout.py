@@ -16,7 +16,8 @@ from pipeline.source import Plan
 _PROCESS_BYTES = 300 * 10**6  # with numba and Arrow at work
 _USABLE = 0.9
 _USABLE_ELSEWHERE = 0.6  # workers that we did not start spill to disk and pause from there on
-# Of a row, for each restart that runs: a label and a slack; while it is seeded, a squared distance and a label.
+# Of a row, for each restart that runs: a label and a slack, and in a search those of where a breath starts from as well;
+# while it is seeded, a squared distance and a label.
 _STATE_BYTES, _SEEDING_BYTES = 8.1, 12
 _WRITTEN_BYTES = 8  # of a row, once labels are written: a label and a distance
 _WRITING_BYTES = 80  # of a row in a part that is being written: its pieces, joined, encoded
@@ -79,7 +80,8 @@ def _layout(job: Job, plan: Plan, workers: int, room: int | None, *, on_disk: bo
 
 
 def _state_bytes(job: Job) -> float:
-    return _SEEDING_BYTES if job.kmeans.init in ("k-means||", "k-means++") else _STATE_BYTES
+    running = _STATE_BYTES * (2 if job.kmeans.refines else 1)
+    return max(running, _SEEDING_BYTES if job.kmeans.init in ("k-means||", "k-means++") else 0)
 
 
 def _at_once(job: Job, *, on_disk: bool) -> int:
