@@ -60,7 +60,7 @@ def with_more(centroids, errors, weights, state, key):  # type: ignore[no-untype
     """
     k, d = centroids.shape
     drawn = state[_SIZE] == 0
-    size = min(k, 1 + int(uniform(state, key, 0) ** 2 * MOST)) if drawn else state[_SIZE]
+    size = min(k, 1 + int(uniform(state, key, 0) * MOST)) if drawn else state[_SIZE]
     offset = _WIDE if drawn and uniform(state, key, 1) < 0.5 else _OFFSET
     more = np.empty((k + size, d))
     more[:k] = centroids

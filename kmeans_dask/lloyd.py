@@ -185,8 +185,8 @@ def lloyd(
         if step.before is not None and partials.changed == 0 and np.array_equal(new, step.centroids):
             stop = "converged"
             break
-        path.move(new)
-        stop = _stop(step.centroids, new, limits, len(history), bool(wants_stop))
+        sq_shift = path.move(new)
+        stop = _stop(sq_shift, limits, len(history), bool(wants_stop))
     if is_trial:
         centroids, value, end = step.centroids, _value(partials, step.scales, inertia), end_of(step)
     else:
@@ -236,12 +236,14 @@ class Track:
             origin=self.origin if self.before is None else None,
         )
 
-    def move(self, centroids: Floats) -> None:
-        """Go on to these centroids."""
+    def move(self, centroids: Floats) -> float:
+        """Go on to these centroids; return the sum of the squares of how far each feature of each moved."""
         self.thresholds = self.thresholds.copy()  # a pass may still hold the old ones
-        self.drift += pruning.add_movements(self.centroids, centroids, self.moved, self.thresholds)
+        rise, sq_shift = pruning.add_movements(self.centroids, centroids, self.moved, self.thresholds)
+        self.drift += rise
         self.before, self.centroids = self.centroids, centroids
         self.name_before, self.name = self.name, passes.digest(centroids)
+        return float(sq_shift)
 
 
 def known(blocks: Blocks, centroids: Floats, run: str) -> End:
@@ -317,11 +319,10 @@ def _rounded(partials: Partials, scales: Exponents) -> tuple[Floats, Floats]:
     return sums_of, weights
 
 
-def _stop(before: Floats, centroids: Floats, limits: Limits, n_iter: int, wants_stop: bool) -> Stop | None:
+def _stop(sq_shift: float, limits: Limits, n_iter: int, wants_stop: bool) -> Stop | None:
     if wants_stop:
         return "stopped"
-    moved = centroids - before
-    if limits.sq_shift > 0 and float(np.cumsum(moved * moved)[-1]) <= limits.sq_shift:
+    if limits.sq_shift > 0 and sq_shift <= limits.sq_shift:
         return "tol"
     if n_iter >= limits.max_iter:
         return "max_iter"
@@ -352,6 +353,8 @@ def updated(
     """
     weighted = partials.weight.shape[1] > 0
     by_kernel = bool(not weighted and partials.rows.sum() < 2**31)
+    if by_kernel and partials.rows.min() > 0:
+        return _means(centroids, partials, scales, np.ones(len(centroids), np.bool_), last)
     weightless: npt.NDArray[np.bool_] = np.logical_not(
         partials.weight.any(axis=0) if weighted else partials.rows
     )
@@ -368,10 +371,23 @@ def updated(
     if by_kernel:
         wanted = ~weightless
         wanted[list(totals.sums) if totals else []] = False
-        before = (partials.sums[:, :, :0], partials.rows[:0])
-        if last is not None and last.rows.min() > 0:
-            before = (last.sums, last.rows)
-        kernels.means_of(partials.sums, partials.rows, before, scales.columns - sums.BITS, wanted, means)
+        return _means(means, partials, scales, wanted, last)
+    return means
+
+
+def _means(
+    centroids: Floats,
+    partials: Partials,
+    scales: Exponents,
+    wanted: npt.NDArray[np.bool_],
+    last: Partials | None,
+) -> Floats:
+    """Return centroids, (k, d), those wanted moved to the means of their rows."""
+    means = centroids.copy()
+    before = (partials.sums[:, :, :0], partials.rows[:0])
+    if last is not None and last.rows.min() > 0:
+        before = (last.sums, last.rows)
+    kernels.means_of(partials.sums, partials.rows, before, scales.columns - sums.BITS, wanted, means)
     return means
 
 

@@ -60,16 +60,19 @@ def digest(centroids: Floats, after: str = "") -> str:
     return hashlib.blake2b(centroids.tobytes(), digest_size=16, key=after.encode()).hexdigest()
 
 
+_LIMITS = {np.dtype(t): (float(np.finfo(t).eps), float(np.finfo(t).tiny)) for t in (np.float32, np.float64)}
+
+
 def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
     """Return centroids as `scans.judge` scans them."""
     k, d = centroids.shape
     k4, d4 = padded(k), padded(d)
     negative, squares, doubts = np.zeros((k4, d4), dtype), np.empty(k4, dtype), np.empty(k4, dtype)
-    info = np.finfo(dtype)
+    eps, tiny = _LIMITS[dtype]
     # Twice the bound of a score's error over |x|^2 + |c|^2; the canonical distances round to float64 too.
-    doubt = 4 * (d4 + 8) * (float(info.eps) / 2 + 2.0**-52)
+    doubt = 4 * (d4 + 8) * (eps / 2 + 2.0**-52)
     scans.write_scan(np.ascontiguousarray(centroids), doubt, negative, squares, doubts)
-    return negative, squares, (doubts, doubt, float(info.tiny) * (d + 8))
+    return negative, squares, (doubts, doubt, tiny * (d + 8))
 
 
 def balls_of(block: Block) -> tuple[Floats, Floats]:

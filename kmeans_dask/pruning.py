@@ -14,14 +14,16 @@ _PATIENCE = 8  # for how many looks at a tile not to look for rivals after there
 def add_movements(before, after, moved, thresholds):  # type: ignore[no-untyped-def]
     """Add how far each centroid, (k, d), moved, and the largest movement of the others, to moved, (2, k), rounded up.
 
-    thresholds (k,) float32: what the two come to, out; returned is the largest rise of one, NaN where they overflow.
+    thresholds (k,) float32: what the two come to, out; returned are the largest rise of one, NaN where they overflow,
+    and the sum of the squares of all differences, one after the other.
     """
     k = before.shape[0]
-    movements = np.zeros(k)
+    movements, sq_shift = np.zeros(k), 0.0
     for j in range(k):
         for f in range(before.shape[1]):
             difference = after[j, f] - before[j, f]
             movements[j] += difference * difference
+            sq_shift += difference * difference
         movements[j] = np.sqrt(movements[j]) * (1.0 + 1e-9)
     first, second = np.argmax(movements), 0.0
     for j in range(k):
@@ -34,7 +36,7 @@ def add_movements(before, after, moved, thresholds):  # type: ignore[no-untyped-
         higher = np.float64(threshold) - np.float64(thresholds[j])
         rise = rise if higher <= rise else higher  # NaN stays
         thresholds[j] = threshold
-    return rise
+    return rise, sq_shift
 
 
 @compiled()

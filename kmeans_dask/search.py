@@ -30,8 +30,8 @@ from kmeans_dask.sums import Limbs
 
 _FEWEST = 5  # drawn breaths in a row that may fail,
 _MOST = 400  # and on tiny sets, where they cost next to nothing
-_TINY, _SMALL = 90_000, 3_000_000  # rows * clusters * features
-_GROW, _SHRINK = 4, 12  # iterations with more centroids, and with as many as asked for
+_TINY, _SMALL = 90_000, 1_500_000  # rows * clusters * features
+_GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
 _HOPE = 5  # falls of the inertia like the last one that may still come
 _RUNS = 48  # a search by passes makes at most as many iterations as so many further restarts,
 _FEWEST_ITERATIONS = 30  # each of at least so many
@@ -160,7 +160,12 @@ class Search:
     def _shown(self, n_iter: int, changed: int, seconds: float) -> None:
         """Count and show iterations of a trial."""
         self.n_iter += n_iter
-        if self.hook(replace(self.lowest, iteration=self.n_iter, changed=changed, seconds=seconds)):
+        lowest = self.lowest
+        progress = Progress(
+            lowest.restart, lowest.seed, self.n_iter, lowest.inertia, lowest.distortion, changed, seconds,
+            lowest.n_clusters,
+        )  # fmt: skip
+        if self.hook(progress):
             self.stop = "stopped"
 
 

@@ -16,7 +16,7 @@ from pipeline.source import Plan
 _PROCESS_BYTES = 300 * 10**6  # with numba and Arrow at work
 _USABLE = 0.9
 _USABLE_ELSEWHERE = 0.6  # workers that we did not start spill to disk and pause from there on
-# Of a row, for each restart that runs: a label and a slack, and in a search those of where a breath starts from as well;
+# Of a row, for each restart that runs: a label and a slack, in a search also those of where a breath starts from;
 # while it is seeded, a squared distance and a label.
 _STATE_BYTES, _SEEDING_BYTES = 8.1, 12
 _WRITTEN_BYTES = 8  # of a row, once labels are written: a label and a distance

@@ -7,7 +7,7 @@ from tests import naive
 from tests.naive import Table, sq_distance
 
 MASK = 2**64 - 1
-GROW, SHRINK, HOPE, PROGRESS, KICK, ROUNDING = 4, 12, 5, 1e-5, 20, 2.0**-26
+GROW, SHRINK, HOPE, PROGRESS, KICK, ROUNDING = 4, 20, 5, 1e-5, 20, 2.0**-26
 
 
 class Breath:
@@ -26,7 +26,7 @@ class Breath:
     def beside(self, errors: Sequence[float]) -> list[int]:
         """Return the clusters that get another centroid."""
         left, found = list(errors), []
-        size = self.size or min(len(errors), 1 + int(self.uniform(0) ** 2 * 5))
+        size = self.size or min(len(errors), 1 + int(self.uniform(0) * 5))
         for q in range(size):
             j = left.index(max(left)) if self.size else drawn(left, self.uniform(8 + q))
             left[j] = 0.0
