@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import kmeans_dask
 from kmeans_dask import blocks_of, kmeans, predict
+from kmeans_dask.api import labels_of
 from kmeans_dask.errors import (
     ConfigError,
     DataError,
@@ -124,6 +125,41 @@ def test_float32_stays_float32() -> None:
         )
         with blocks:
             assert str(blocks.dtype) == preparation.dtype == stored
+
+
+@pytest.mark.parametrize("kind", ["integers", "halves", "far integers", "weighted"])
+@pytest.mark.parametrize("refine", [False, True])
+def test_float64_in_half_the_memory_changes_no_bit(
+    kind: str, refine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers that float32 holds exactly are stored in it, and everything comes out as if they were not."""
+    rng = np.random.default_rng(3)
+    X = rng.integers(0, 16, size=(6000, 5)) + 4.0 * rng.integers(0, 3, size=(6000, 1))
+    X = X / 2 + 3 if kind == "halves" else X + 2.0**40 if kind == "far integers" else X
+    weights = rng.integers(0, 3, size=6000) if kind == "weighted" else None
+    monkeypatch.setattr("kmeans_dask.refine.FEW", 2**16)
+    found = []
+    for patched in (False, True):
+        if patched:
+            monkeypatch.setattr("kmeans_dask.api.narrowed", lambda columns, preparation: preparation)
+        blocks, preparation = blocks_of(X, weights=weights)
+        with blocks:
+            assert blocks.dtype == ("float64" if patched else "float32")
+            assert preparation.dtype == "float64"
+            model = kmeans(blocks, 9, preparation=preparation, refine=refine)
+            labels = labels_of(model, blocks)
+        found.append((model.centroids.tobytes(), model.inertia, model.n_iter, labels.tolist()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("x", [0.1, 2.0**24 + 1, 1e30])
+def test_numbers_that_float32_does_not_hold_stay_float64(x: float) -> None:
+    """One of them is enough, also far down."""
+    X = np.arange(10_000.0)[:, None] % 7
+    X[9000] = x
+    blocks, _ = blocks_of(X)
+    with blocks:
+        assert blocks.dtype == "float64"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
