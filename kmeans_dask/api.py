@@ -58,7 +58,8 @@ def kmeans(
     (n_init, n_clusters, n_features), a start for each restart. n_init: "auto" is 1 for one given start or with
     refine, else 10.
     tol: stop when the squared shift of the centroids is within tol times the mean feature variance; 0: when no label
-    changes. dtype: float32 data stay float32, all other are stored as float64, by default. weights: (n_samples,) >= 0.
+    changes. dtype: by default float32 data stay float32 and all other are float64, whose numbers lie in float32 where
+    it holds them exactly, which changes no bit. weights: (n_samples,) >= 0.
     metric: "cosine" is spherical k-means: rows and centroids of unit length. frozen_centroids: indices of a given
     start's centroids that do not move. refine: search on from where each restart ends, by moving centroids from where
     they are useless to where they are missing; "auto": unless n_init or the start is given.
@@ -139,7 +140,7 @@ def blocks_of(
     stored = dtype or ("float32" if columns[0].dtype == np.float32 else "float64")
     named = tuple(names or (f"x{f}" for f in range(len(columns))))
     preparation = provisional(columns, Wishes(named, stored, metric=metric))
-    stored_as = narrowed(columns, preparation)
+    stored_as = preparation if dtype else narrowed(columns, preparation)
     blocks = _packed(columns, stored_as, weights_of(weights, len(columns[0])), n_threads)
     return LocalBlocks(blocks, n_threads), preparation
 

@@ -242,11 +242,12 @@ class Track:
         rise, sq_shift = pruning.add_movements(self.centroids, centroids, self.moved, self.thresholds)
         self.drift += rise
         self.before, self.centroids = self.centroids, centroids
-        self.name_before, self.name = self.name, passes.digest(centroids)
+        # Of the way here too: what blocks remember holds by how far centroids have moved.
+        self.name_before, self.name = self.name, passes.digest(centroids, self.name)
         return float(sq_shift)
 
 
-def known(blocks: Blocks, centroids: Floats, run: str) -> End:
+def remember(blocks: Blocks, centroids: Floats, run: str) -> End:
     """Let blocks remember all rows' labels under centroids, (k, d), as the end of a run."""
     step = Track(run, centroids).step(blocks, exact=False)
     _pass(blocks, step)
@@ -398,8 +399,8 @@ class _Totals:
         weighted = partials.weight.shape[1] > 0
         self.partials = partials
         self.weights = sums.integers(partials.weight) if weighted else partials.rows.tolist()
-        self.weight_shift = scales.weight - 63 if weighted else 0
-        self.shifts = (scales.columns - 63).tolist()
+        self.weight_shift = scales.weight - sums.BITS if weighted else 0
+        self.shifts = (scales.columns - sums.BITS).tolist()
         self.sums: dict[int, list[int]] = {}
 
     def refill(self, empty: list[int], candidates: list[Candidate]) -> None:

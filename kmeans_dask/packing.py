@@ -108,10 +108,9 @@ def provisional(head: Sequence[Column] | Column, wishes: Wishes) -> Preparation:
     )
 
 
-def narrowed(columns: Sequence[Column] | Column, preparation: Preparation) -> Preparation:
+def narrowed(columns: Column, preparation: Preparation) -> Preparation:
     """Return a preparation that stores the same numbers in half the memory, if float32 holds every one of them."""
-    is_wide = preparation.dtype == "float64" and preparation.is_final_when_packed
-    if is_wide and isinstance(columns, np.ndarray):
+    if preparation.dtype == "float64" and preparation.is_final_when_packed:
         largest = LARGEST["float32"] / math.sqrt(len(columns))
         if kernels.is_exact_in_float32(columns.T, preparation.shift, largest):
             return replace(preparation, dtype="float32")

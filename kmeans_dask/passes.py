@@ -60,7 +60,9 @@ def digest(centroids: Floats, after: str = "") -> str:
     return hashlib.blake2b(centroids.tobytes(), digest_size=16, key=after.encode()).hexdigest()
 
 
-_LIMITS = {np.dtype(t): (float(np.finfo(t).eps), float(np.finfo(t).tiny)) for t in (np.float32, np.float64)}
+_PRECISION = {  # eps and tiny
+    np.dtype(t): (float(np.finfo(t).eps), float(np.finfo(t).tiny)) for t in (np.float32, np.float64)
+}
 
 
 def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
@@ -68,7 +70,7 @@ def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
     k, d = centroids.shape
     k4, d4 = padded(k), padded(d)
     negative, squares, doubts = np.zeros((k4, d4), dtype), np.empty(k4, dtype), np.empty(k4, dtype)
-    eps, tiny = _LIMITS[dtype]
+    eps, tiny = _PRECISION[dtype]
     # Twice the bound of a score's error over |x|^2 + |c|^2; the canonical distances round to float64 too.
     doubt = 4 * (d4 + 8) * (eps / 2 + 2.0**-52)
     scans.write_scan(np.ascontiguousarray(centroids), doubt, negative, squares, doubts)

@@ -128,7 +128,8 @@ def own(ledger, lanes, places, t, label, lead, tile_sums, step, state):  # type:
     old = np.int32(-1) if step[2] else owners[t]
     threshold = np.float64(step[0][label])
     reached = threshold + lead
-    owners[t], gaps[t] = label, reached - (reached + threshold) * 2.0**-21
+    # The last term covers what float32 rounds off the smallest thresholds.
+    owners[t], gaps[t] = label, reached - (reached + threshold) * 2.0**-21 - 2.0**-140
     if old == label:
         return 0
     if step[2] or old >= 0:

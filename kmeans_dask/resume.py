@@ -56,7 +56,7 @@ def carry(n_rows, balls, origin, added, old, new):  # type: ignore[no-untyped-de
     labels, slack, owners, gaps = new
     for t in range(owners.shape[0]):
         first, stop = t * TILE, min(t * TILE + TILE, n_rows)
-        owner = old[2][t]
+        owner, gap_before = old[2][t], old[3][t]
         owners[t], gaps[t] = max(owner, -1), -np.inf
         if stop <= first:
             continue
@@ -64,13 +64,13 @@ def carry(n_rows, balls, origin, added, old, new):  # type: ignore[no-untyped-de
         lead = lead_over(balls[0][t], balls[1][t], centroids, ref, added)
         if owner >= 0:
             owners[t] = max(places[owner], -1)
-            gap = old[3][t] - np.float64(thresholds[owner])
+            gap = gap_before - np.float64(thresholds[owner])
             gap = lead if lead < gap else gap  # NaN stays, and is looked at
-            gaps[t] = gap - abs(old[3][t]) * 2.0**-40 if lead > 0.0 and places[owner] >= 0 else -np.inf
+            gaps[t] = gap - abs(gap_before) * 2.0**-40 if lead > 0.0 and places[owner] >= 0 else -np.inf
             for at in range(first, stop):
                 labels[at], slack[at] = places[owner], -np.inf
             continue
-        gap = old[3][t] - drift
+        gap = gap_before - drift
         gap, most, gone = lead if lead < gap else gap, np.float32(lead), False
         for at in range(first, stop):
             before = old[0][at]
@@ -79,7 +79,7 @@ def carry(n_rows, balls, origin, added, old, new):  # type: ignore[no-untyped-de
             left = most if most < left - margin else left - margin
             labels[at], slack[at] = places[before], left if lead > 0.0 and places[before] >= 0 else -np.inf
             gone |= places[before] < 0
-        gaps[t] = gap - abs(old[3][t]) * 2.0**-40 if lead > 0.0 and not gone else -np.inf
+        gaps[t] = gap - abs(gap_before) * 2.0**-40 if lead > 0.0 and not gone else -np.inf
 
 
 @compiled()

@@ -19,18 +19,19 @@ from kmeans_dask.lloyd import (
     Progress,
     Stop,
     Trial,
-    known,
     lloyd,
+    remember,
     unit_centroids,
 )
 from kmeans_dask.passes import Exponents, exponents, forget, labels_of, scan_of, sq_distances_of
 from kmeans_dask.resume import End, Origin
-from kmeans_dask.steps import renamed
+from kmeans_dask.steps import rename
 from kmeans_dask.sums import Limbs
 
-_FEWEST = 5  # drawn breaths in a row that may fail,
-_MOST = 400  # and on tiny sets, where they cost next to nothing
-_TINY, _SMALL = 90_000, 1_500_000  # rows * clusters * features
+_FEWEST = 5  # drawn breaths in a row that may fail, at least
+_MOST = 400  # the same, at most, on few rows
+_TINY = 90_000  # rows * clusters * features of a set so small that they cost next to nothing
+_SMALL = 1_500_000  # and of one where half of the most are worth their time
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
 _HOPE = 5  # falls of the inertia like the last one that may still come
 _RUNS = 48  # a search by passes makes at most as many iterations as so many further restarts,
@@ -79,9 +80,9 @@ class Search:
         k, frozen = len(self.start), np.array(self.motion.frozen, np.int64)
         centroids, weights, inertia = self.start, self.weights, self.lowest.inertia
         home = f"{self.identity.run}-home"  # what blocks remember of the centroids that a breath starts from
-        end: End | None = known(blocks, centroids, home)
+        end: End | None = remember(blocks, centroids, home)
         errors, every = errors_of(blocks, centroids, end, home), np.arange(k, dtype=np.int32)
-        patience = _patience(blocks.summary.n_samples * self.start.size, k)
+        patience = _patience(blocks.summary.n_weighted * self.start.size, k)
         most = self.n_iter + _runs(k) * max(self.n_iter, _FEWEST_ITERATIONS)
         while self.state[1] < patience and self.n_iter < most:
             more = breaths.with_more(centroids, errors, np.array(weights), self.state, self.key)
@@ -99,10 +100,8 @@ class Search:
             breaths.advance(self.state, self.lowest.inertia, tried.inertia)
             if breaths.is_lower(tried.inertia, inertia) or kicked:
                 centroids, weights, inertia = tried.centroids, tried.weights, tried.inertia
-                errors, end = (
-                    errors_of(blocks, centroids, tried.end, home),
-                    tried.end and replace(tried.end, run=home),
-                )
+                errors = errors_of(blocks, centroids, tried.end, home)
+                end = tried.end and replace(tried.end, run=home)
             self._lowered(tried.inertia, tried.centroids)
         for run in (self.identity.run, home):
             blocks.map_reduce(forget, run, combine=int.__add__)
@@ -201,7 +200,7 @@ def errors_of(blocks: Blocks, centroids: Floats, end: End | None, run: str) -> F
 def errors(blocks: Sequence[Block], centroids: Floats, scales: Exponents, end: End | None, run: str) -> Limbs:
     """Return the limbs of each cluster's inertia on a run of blocks, (3, k)."""
     limbs = np.zeros((3, len(centroids)), np.int64)
-    held = end and renamed(blocks, end, run)
+    held = end and rename(blocks, end, run)
     scan = scan_of(centroids, blocks[0].tiles.dtype)
     for i, block in enumerate(blocks):
         labels = held[i] if held else labels_of(block, centroids, scan)

@@ -52,6 +52,7 @@ class Step:
     origin: Origin | None = None
 
 
+# Of a block's rows and tiles: labels, slack, owners, gaps; see `pruning.relabel_rows`.
 Known = tuple[Labels, npt.NDArray[np.float32], npt.NDArray[np.int32], Floats]
 
 
@@ -106,7 +107,7 @@ def _ended(blocks: Sequence[Block], end: End) -> _State | None:
     return state if state and state.names[1] == end.name else None
 
 
-def renamed(blocks: Sequence[Block], end: End, run: str) -> list[Labels] | None:
+def rename(blocks: Sequence[Block], end: End, run: str) -> list[Labels] | None:
     """Let blocks remember the end of a run as that of another; return its labels, if they remember any."""
     state = _ended(blocks, end)
     if state is None:
@@ -130,7 +131,7 @@ def _resumed(blocks: Sequence[Block], step: Step, held: _State | None) -> _State
         known = state.known
     else:
         blocks[0].cache[end.run] = state
-        known = [_room(block) for block in blocks]
+        known = held.known if held else [_room(block) for block in blocks]
     totals = tuple(_placed(total, places, len(step.centroids)) for total in state.totals)
     origin, added = (end.centroids, end.thresholds, end.drift, places), step.centroids[step.origin.added]
     for block, before, after in zip(blocks, state.known, known, strict=True):
