@@ -273,12 +273,12 @@ def round_totals(sums, rows, weights, units, weight_unit, rounded, rounded_weigh
     for f in range(rounded.shape[0]):
         for j in range(rounded.shape[1]):
             total = sums[0, f, j] * 2.0**64 + sums[1, f, j] * 2.0**32 + sums[2, f, j]
-            rounded[f, j] = math.ldexp(total, units[f])
+            rounded[f, j] = math.ldexp(total, int(units[f]))
     for j in range(rows.shape[0]):
         rounded_weights[j] = rows[j]
     for j in range(weights.shape[1]):
         total = weights[0, j] * 2.0**64 + weights[1, j] * 2.0**32 + weights[2, j]
-        rounded_weights[j] = math.ldexp(total, weight_unit)
+        rounded_weights[j] = math.ldexp(total, int(weight_unit))
 
 
 @compiled()
