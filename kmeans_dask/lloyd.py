@@ -16,12 +16,13 @@ import numpy.typing as npt
 
 from kmeans_dask import kernels, passes, pruning, sums
 from kmeans_dask.blocks import Blocks, Floats
+from kmeans_dask.leaps import CANCELLED, Course, Landing, leap
 from kmeans_dask.packing import moments
 from kmeans_dask.passes import Candidate, Exponents, Partials
 from kmeans_dask.resume import End, Origin
 from kmeans_dask.steps import Step, lloyd_pass
 
-_CANCELLED = 2.0**-24
+_LEAP = 2**27  # rows * clusters * features up to which iterations are made at once: a pass takes milliseconds
 
 Stop = Literal["converged", "tol", "max_iter", "max_seconds", "stopped"]
 
@@ -78,10 +79,13 @@ class Trial:
 
     It ends at the centroids of its last pass, where it leaves what blocks remember of it.
     squares: the inertia plus what centroids explain, the same in every run over the same rows; origin: where it starts.
+    bar, hope: it is given up when its inertia would stay above the bar after so many falls like the last one.
     """
 
     squares: float
     origin: Origin | None = None
+    bar: float = math.inf
+    hope: float = 0.0
 
 
 NO_TRIAL = Trial(math.inf)
@@ -145,58 +149,121 @@ def lloyd(
     motion: Motion = FREE, trial: Trial = NO_TRIAL,
 ) -> Fit:  # fmt: skip
     """Run from the start centroids, (k, d) float64 in the prepared space, until a limit or no label changes."""
-    squares = trial.squares
-    is_trial = squares < math.inf
-    last = time.monotonic()
-    history = list[Progress]()
-    stop: Stop | None = None
     path = Track(identity.run, start, trial.origin)
-    last_partials: Partials | None = None
-    while stop is None:
-        step = path.step(blocks, exact=squares == math.inf)
-        partials = _pass(blocks, step)
-        explained = _explained(partials, step)
-        inertia = squares - explained
-        if not inertia > squares * _CANCELLED:
-            # The first pass, or one whose difference has lost too many digits: inertia by the distances themselves.
-            partials = partials if step.exact else _pass(blocks, path.step(blocks, exact=True))
-            inertia = inertia_of(partials, step.scales)
-            squares = inertia + explained
-        now = time.monotonic()
-        distortion = inertia / total_weight(partials, step.scales)
-        history.append(
-            Progress(
-                identity.restart,
-                identity.seed,
-                len(history) + 1,
-                inertia,
-                distortion,
-                partials.changed,
-                now - last,
-                identity.n_clusters,
-            )
+    run = _Run(blocks, limits, identity, hook, motion, trial, path, trial.squares)
+    while run.stop is None:
+        run.leap()
+        run.iterate()
+    return run.fit(run.stop)
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """A run of Lloyd's algorithm between two iterations."""
+
+    blocks: Blocks
+    limits: Limits
+    identity: Identity
+    hook: Hook
+    motion: Motion
+    trial: Trial
+    path: "Track"
+    squares: float
+    stop: Stop | None = None
+    n_iter: int = 0
+    history: list[Progress] = field(default_factory=list)
+    inertia: float = math.inf
+    last: float = field(default_factory=time.monotonic)
+    step: Step = field(init=False)
+    partials: Partials = field(init=False)
+    explained_by: Partials | None = None  # of which the centroids are the means
+    leaps: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        n_rows = self.blocks.summary.n_samples
+        few = self.blocks.n_blocks == 1 and n_rows * self.path.centroids.size <= _LEAP
+        self.leaps = few and self.trial.squares < math.inf and self.motion == FREE
+
+    def leap(self) -> None:
+        """Make the next iterations of a trial at once, where that can be, less the last of them."""
+        if not self.leaps:
+            return
+        most, trial = self.limits.max_iter - self.n_iter - 1, self.trial
+        course = Course(
+            self.blocks.summary.n_samples, self.path.moved, most, self.limits.sq_shift,
+            self.squares, self.inertia, trial.bar, trial.hope,
+        )  # fmt: skip
+        step = self.path.step(self.blocks, exact=False)
+        landing = self.blocks.map_reduce(leap, step, course, combine=_neither)
+        if landing is None:
+            self.leaps = False
+        elif landing.n_moves:
+            self.path.land(landing)
+            self.n_iter, self.inertia, self.explained_by = self.n_iter + landing.n_moves, landing.last, None
+
+    def iterate(self) -> None:
+        """Pass over the rows at the centroids and move them, or stop."""
+        before = self.inertia
+        self.step = self.path.step(self.blocks, exact=self.squares == math.inf)
+        self.partials = _pass(self.blocks, self.step)
+        self._tell_inertia()
+        hopeless = self.inertia - self.trial.hope * (before - self.inertia) > self.trial.bar
+        wants_stop = self.hook(self._noted())
+        if self.trial.squares < math.inf and (hopeless or wants_stop or self.n_iter >= self.limits.max_iter):
+            self.stop = "stopped"  # a trial ends at the centroids of its last pass
+            return
+        step, partials = self.step, self.partials
+        means = updated(
+            self.blocks, step.centroids, partials, step.scales, self.motion.frozen, self.explained_by
         )
-        last = now
-        wants_stop = hook(history[-1])
-        means = updated(blocks, step.centroids, partials, step.scales, motion.frozen, last_partials)
-        new = motion.after(means, step.centroids)
-        last_partials = partials if motion == FREE else None
+        new = self.motion.after(means, step.centroids)
+        self.explained_by = partials if self.motion == FREE else None
         # A refilled cluster moves a centroid, though the row it took may go back: then the next farthest is due.
         if step.before is not None and partials.changed == 0 and np.array_equal(new, step.centroids):
-            stop = "converged"
-            break
-        sq_shift = path.move(new)
-        stop = _stop(sq_shift, limits, len(history), bool(wants_stop))
-    if is_trial:
-        centroids, value, end = step.centroids, _value(partials, step.scales, inertia), end_of(step)
-    else:
-        last_step = path.step(blocks, exact=True)
-        centroids, value, end = path.centroids, _value(_pass(blocks, last_step), last_step.scales), None
-        blocks.map_reduce(passes.forget, identity.run, combine=int.__add__)
-    return Fit(
-        identity.restart, identity.seed, centroids, value.sizes, value.inertia, value.distortion, len(history),
-        stop, tuple(history), value.weights, squares=squares, end=end,
-    )  # fmt: skip
+            self.stop = "converged"
+            return
+        sq_shift = self.path.move(new)
+        self.stop = _stop(sq_shift, self.limits, self.n_iter, bool(wants_stop))
+
+    def _tell_inertia(self) -> None:
+        explained = _explained(self.partials, self.step)
+        self.inertia = self.squares - explained
+        if not self.inertia > self.squares * CANCELLED:
+            # The first pass, or one whose difference has lost too many digits: inertia by the distances themselves.
+            if not self.step.exact:
+                self.partials = _pass(self.blocks, self.path.step(self.blocks, exact=True))
+            self.inertia = inertia_of(self.partials, self.step.scales)
+            self.squares = self.inertia + explained
+
+    def _noted(self) -> Progress:
+        self.n_iter += 1
+        now, identity = time.monotonic(), self.identity
+        distortion = self.inertia / total_weight(self.partials, self.step.scales)
+        progress = Progress(
+            identity.restart, identity.seed, self.n_iter, self.inertia, distortion, self.partials.changed,
+            now - self.last, identity.n_clusters,
+        )  # fmt: skip
+        self.last = now
+        self.history.append(progress)
+        return progress
+
+    def fit(self, stop: Stop) -> Fit:
+        """Return the finished run."""
+        if self.trial.squares < math.inf:
+            centroids, end = self.step.centroids, end_of(self.step)
+            value = _value(self.partials, self.step.scales, self.inertia)
+        else:
+            step = self.path.step(self.blocks, exact=True)
+            centroids, end, value = self.path.centroids, None, _value(_pass(self.blocks, step), step.scales)
+            self.blocks.map_reduce(passes.forget, self.identity.run, combine=int.__add__)
+        return Fit(
+            self.identity.restart, self.identity.seed, centroids, value.sizes, value.inertia, value.distortion,
+            self.n_iter, stop, tuple(self.history), value.weights, squares=self.squares, end=end,
+        )  # fmt: skip
+
+
+def _neither(a: Landing | None, b: Landing | None) -> None:
+    """Return what two groups of rows make of a leap: none of them has all."""
 
 
 @dataclass(slots=True)
@@ -245,6 +312,12 @@ class Track:
         # Of the way here too: what blocks remember holds by how far centroids have moved.
         self.name_before, self.name = self.name, passes.digest(centroids, self.name)
         return float(sq_shift)
+
+    def land(self, landing: Landing) -> None:
+        """Go on to where a leap has ended."""
+        self.before, self.centroids, self.moved = landing.before, landing.centroids, landing.moved
+        self.thresholds, self.drift = landing.thresholds, landing.drift
+        self.name_before, self.name = landing.names
 
 
 def remember(blocks: Blocks, centroids: Floats, run: str) -> End:

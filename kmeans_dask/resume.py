@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kmeans_dask.blocks import Floats
 from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.rivals import apart
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,20 +89,10 @@ def lead_over(centre, radius, centroids, ref, added):  # type: ignore[no-untyped
 
     ref: one of the centroids, (k, d), of which the nearest is a row's own.
     """
-    least, near = np.inf, from_centre(centre, centroids, ref) + 2.0 * radius
+    least, near = np.inf, apart(centre, centroids[ref]) + 2.0 * radius
     for i in range(added.shape[0]):
-        far = from_centre(centre, added, i)
+        far = apart(centre, added[i])
         lead = (far - near) - (far + near) * 2.0**-22 - 2.0**-500
         if not lead >= least:
             least = lead if lead < least else -np.inf
     return least
-
-
-@compiled(fastmath={"reassoc", "contract"})  # what rounding does to it is far less than the margins
-def from_centre(centre, centroids, j):  # type: ignore[no-untyped-def]
-    """Return the distance of a centroid from a point."""
-    total = 0.0
-    for f in range(centre.shape[0]):
-        difference = centroids[j, f] - centre[f]
-        total += difference * difference
-    return np.sqrt(total)

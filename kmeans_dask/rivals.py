@@ -65,11 +65,11 @@ def nearest_to(centre, columns, sq_distances):  # type: ignore[no-untyped-def]
 
 
 @compiled(fastmath={"reassoc", "contract"})  # what rounding does to it is far less than the margins
-def apart(centroids, a, b):  # type: ignore[no-untyped-def]
-    """Return the distance between two centroids."""
+def apart(a, b):  # type: ignore[no-untyped-def]
+    """Return the distance between two points, (d,)."""
     total = 0.0
-    for f in range(centroids.shape[1]):
-        difference = centroids[a, f] - centroids[b, f]
+    for f in range(a.shape[0]):
+        difference = a[f] - b[f]
         total += difference * difference
     return np.sqrt(total)
 
@@ -100,7 +100,7 @@ def rivals(centre, radius, columns, centroids, sq_distances, found):  # type: ig
         if n == most:
             return 0, 0.0
         across = near + np.sqrt(sq_distances[j]) + 2.0 * radius
-        excess = sq_distances[j] - sq_distances[a] - 2.0 * radius * apart(centroids, a, j)
+        excess = sq_distances[j] - sq_distances[a] - 2.0 * radius * apart(centroids[a], centroids[j])
         excess -= across * across * 2.0**-30 + 2.0**-900
         least = min(least, excess / max(across, 2.0**-900))
         owned = owned and excess > 0.0

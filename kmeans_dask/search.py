@@ -77,35 +77,39 @@ class Search:
 
     def by_passes(self, blocks: Blocks) -> Floats:
         """Return the best centroids found by passes over blocks, the start if none are better."""
-        k, frozen = len(self.start), np.array(self.motion.frozen, np.int64)
-        centroids, weights, inertia = self.start, self.weights, self.lowest.inertia
         home = f"{self.identity.run}-home"  # what blocks remember of the centroids that a breath starts from
-        end: End | None = remember(blocks, centroids, home)
-        errors, every = errors_of(blocks, centroids, end, home), np.arange(k, dtype=np.int32)
-        patience = _patience(blocks.summary.n_weighted * self.start.size, k)
-        most = self.n_iter + _runs(k) * max(self.n_iter, _FEWEST_ITERATIONS)
+        patience = _patience(blocks.summary.n_weighted * self.start.size, len(self.start))
+        most = self.n_iter + _runs(len(self.start)) * max(self.n_iter, _FEWEST_ITERATIONS)
+        place = _Place(self.start, self.weights, self.lowest.inertia, remember(blocks, self.start, home))
+        errors = errors_of(blocks, self.start, place.end, home)
         while self.state[1] < patience and self.n_iter < most:
-            more = breaths.with_more(centroids, errors, np.array(weights), self.state, self.key)
-            grown = self._run(blocks, more, _GROW, end, every)
-            if self.stop:
-                break
-            places = breaths.without_least(
-                grown.centroids, np.array(grown.weights), k, frozen, self.state, self.key
-            )
-            fewer = breaths.placed(grown.centroids, places, k)
-            tried = self._run(blocks, fewer, _SHRINK, grown.end, places, inertia)
-            if self.stop:
+            tried = self._breath(blocks, place, errors)
+            if tried is None:
                 break
             kicked = breaths.kicks(self.state)
             breaths.advance(self.state, self.lowest.inertia, tried.inertia)
-            if breaths.is_lower(tried.inertia, inertia) or kicked:
-                centroids, weights, inertia = tried.centroids, tried.weights, tried.inertia
-                errors = errors_of(blocks, centroids, tried.end, home)
+            if breaths.is_lower(tried.inertia, place.inertia) or kicked:
+                errors = errors_of(blocks, tried.centroids, tried.end, home)
                 end = tried.end and replace(tried.end, run=home)
+                place = _Place(tried.centroids, tried.weights, tried.inertia, end)
             self._lowered(tried.inertia, tried.centroids)
         for run in (self.identity.run, home):
             blocks.map_reduce(forget, run, combine=int.__add__)
         return self.best
+
+    def _breath(self, blocks: Blocks, place: "_Place", errors: Floats) -> Fit | None:
+        """Return the run that a breath ends with; None where the search must end."""
+        k, frozen = len(place.centroids), np.array(self.motion.frozen, np.int64)
+        more = breaths.with_more(place.centroids, errors, np.array(place.weights), self.state, self.key)
+        grown = self._run(blocks, more, _GROW, place.end, np.arange(k, dtype=np.int32))
+        if self.stop:
+            return None
+        places = breaths.without_least(
+            grown.centroids, np.array(grown.weights), k, frozen, self.state, self.key
+        )
+        fewer = breaths.placed(grown.centroids, places, k)
+        tried = self._run(blocks, fewer, _SHRINK, grown.end, places, place.inertia)
+        return None if self.stop else tried
 
     def _run(
         self, blocks: Blocks, start: Floats, max_iter: int, end: End | None, places: npt.NDArray[np.int32],
@@ -115,18 +119,17 @@ class Search:
 
         end: of a run whose centroids have these places in the start.
         """
-        last = np.inf
+        shown = 0
 
         def seen(progress: Progress) -> bool:
-            nonlocal last
-            hopeless = progress.inertia - _HOPE * (last - progress.inertia) > bar
-            last = progress.inertia
-            self._shown(1, progress.changed, progress.seconds)
-            return hopeless or self.stop is not None
+            nonlocal shown
+            self._shown(progress.iteration - shown, progress.changed, progress.seconds)
+            shown = progress.iteration
+            return self.stop is not None
 
         start = unit_centroids(start) if self.motion.unit else start
         limits = replace(self.limits, max_iter=min(max_iter, self.limits.max_iter))
-        trial = Trial(self.squares, Origin.of(end, places, start) if end else None)
+        trial = Trial(self.squares, Origin.of(end, places, start) if end else None, bar, _HOPE)
         fit = lloyd(blocks, start, limits, self.identity, seen, self.motion, trial)
         if fit.stop == "max_seconds":
             self.stop = fit.stop
@@ -166,6 +169,16 @@ class Search:
         )  # fmt: skip
         if self.hook(progress):
             self.stop = "stopped"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """Where a breath starts from: centroids, (k, d), the weights of their rows, (k,), and the end of a run there."""
+
+    centroids: Floats
+    weights: tuple[float, ...]
+    inertia: float
+    end: End | None
 
 
 def _patience(size: int, n_clusters: int) -> int:

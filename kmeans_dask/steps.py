@@ -57,7 +57,7 @@ Known = tuple[Labels, npt.NDArray[np.float32], npt.NDArray[np.int32], Floats]
 
 
 @dataclass(slots=True)
-class _State:
+class State:
     """What a run of blocks remembers of a run: what is known of the rows since the last pass, under its names.
 
     caches: of the blocks, by which they are known again, also when their tiles have been read into another buffer.
@@ -73,12 +73,7 @@ class _State:
 
 def lloyd_pass(blocks: Sequence[Block], step: Step) -> Partials:
     """Label every row with its nearest centroid and return the sums of each cluster; in the first pass all change."""
-    state = _remembered(blocks, step.run)
-    if state is None or not (state.names == step.names or state.names[1] == step.names[0]):
-        state = _resumed(blocks, step, state) or _labelled(blocks, step)
-    elif state.names != step.names:
-        state.changed = sum(_relabelled(block, step, state, i, fresh=False) for i, block in enumerate(blocks))
-        state.names = step.names
+    state = passed(blocks, step)
     high, low, rows, weight_high, weight_low = state.totals
     weight = sums.normalised(weight_high, weight_low) if weight_high.size else np.empty((3, 0), np.int64)
     columns = sums.normalised(high.T.copy(), low.T.copy())
@@ -88,20 +83,31 @@ def lloyd_pass(blocks: Sequence[Block], step: Step) -> Partials:
     return partials
 
 
-def _remembered(blocks: Sequence[Block], run: str) -> _State | None:
+def passed(blocks: Sequence[Block], step: Step) -> State:
+    """Return the state of blocks after a pass, for whoever calls to put it back into the cache of the first."""
+    state = _remembered(blocks, step.run)
+    if state is None or not (state.names == step.names or state.names[1] == step.names[0]):
+        return _resumed(blocks, step, state) or _labelled(blocks, step)
+    if state.names != step.names:
+        state.changed = sum(_relabelled(block, step, state, i, fresh=False) for i, block in enumerate(blocks))
+        state.names = step.names
+    return state
+
+
+def _remembered(blocks: Sequence[Block], run: str) -> State | None:
     """Take the state of a run out of its cache, if it is that of these very blocks.
 
     Whoever takes it puts it back when its pass is whole, so a failed pass, or one that is asked twice at a time,
     leaves nothing half-changed.
     """
     state = blocks[0].cache.pop(run, None)
-    if not isinstance(state, _State) or len(state.caches) != len(blocks):
+    if not isinstance(state, State) or len(state.caches) != len(blocks):
         return None
     ours = all(cache is block.cache for cache, block in zip(state.caches, blocks, strict=True))
     return state if ours else None
 
 
-def _ended(blocks: Sequence[Block], end: End) -> _State | None:
+def _ended(blocks: Sequence[Block], end: End) -> State | None:
     """Take the state at the end of a run out of its cache, if it is there."""
     state = _remembered(blocks, end.run)
     return state if state and state.names[1] == end.name else None
@@ -116,7 +122,7 @@ def rename(blocks: Sequence[Block], end: End, run: str) -> list[Labels] | None:
     return [labels for labels, *_ in state.known]
 
 
-def _resumed(blocks: Sequence[Block], step: Step, held: _State | None) -> _State | None:
+def _resumed(blocks: Sequence[Block], step: Step, held: State | None) -> State | None:
     """Return the state of blocks in the first pass of a run, if they remember the end from which it starts.
 
     held: what they have remembered under the run's own name, which is used up; another's is copied.
@@ -136,7 +142,7 @@ def _resumed(blocks: Sequence[Block], step: Step, held: _State | None) -> _State
     origin, added = (end.centroids, end.thresholds, end.drift, places), step.centroids[step.origin.added]
     for block, before, after in zip(blocks, state.known, known, strict=True):
         resume.carry(block.n_rows, balls_of(block), origin, added, before, after)
-    resumed = _State(state.caches, step.names, known, totals)
+    resumed = State(state.caches, step.names, known, totals)
     for i, block in enumerate(blocks):
         _relabelled(block, step, resumed, i, fresh=False)
         resumed.changed += block.n_rows
@@ -157,7 +163,7 @@ def _room(block: Block) -> Known:
     return labels, slack, np.full(len(block.tiles), -1, np.int32), np.empty(len(block.tiles))
 
 
-def _labelled(blocks: Sequence[Block], step: Step) -> _State:
+def _labelled(blocks: Sequence[Block], step: Step) -> State:
     """Return the state of blocks that remember nothing of use."""
     k, d = step.centroids.shape
     weighted = any(block.weights.size for block in blocks)
@@ -166,7 +172,7 @@ def _labelled(blocks: Sequence[Block], step: Step) -> _State:
         np.zeros(k if weighted else 0, np.int64), np.zeros(k if weighted else 0, np.int64),
     )  # fmt: skip
     caches = tuple(block.cache for block in blocks)
-    state = _State(caches, step.names, [_room(block) for block in blocks], totals)
+    state = State(caches, step.names, [_room(block) for block in blocks], totals)
     before = None if step.before is None else scan_of(step.before, blocks[0].tiles.dtype)
     for i, block in enumerate(blocks):
         _relabelled(block, step, state, i, fresh=True)
@@ -179,7 +185,7 @@ def _labelled(blocks: Sequence[Block], step: Step) -> _State:
     return state
 
 
-def _relabelled(block: Block, step: Step, state: _State, i: int, *, fresh: bool) -> int:
+def _relabelled(block: Block, step: Step, state: State, i: int, *, fresh: bool) -> int:
     return int(
         pruning.relabel_rows(
             (block.tiles, block.n_rows, block.weights),
@@ -190,7 +196,7 @@ def _relabelled(block: Block, step: Step, state: _State, i: int, *, fresh: bool)
     )  # fmt: skip
 
 
-def _inertia(blocks: Sequence[Block], state: _State, step: Step) -> int:
+def _inertia(blocks: Sequence[Block], state: State, step: Step) -> int:
     inertia = 0
     for block, (labels, *_) in zip(blocks, state.known, strict=True):
         sq_distances = sq_distances_of(block, step.centroids, labels)
