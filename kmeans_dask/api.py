@@ -139,7 +139,8 @@ def blocks_of(
     columns = columns_of(data, None)
     stored = dtype or ("float32" if columns[0].dtype == np.float32 else "float64")
     named = tuple(names or (f"x{f}" for f in range(len(columns))))
-    preparation = provisional(columns, Wishes(named, stored, metric=metric))
+    threads = n_threads or len(os.sched_getaffinity(0))
+    preparation = provisional(columns, Wishes(named, stored, metric=metric), threads)
     stored_as = preparation if dtype else narrowed(columns, preparation)
     blocks = _packed(columns, stored_as, weights_of(weights, len(columns[0])), n_threads)
     return LocalBlocks(blocks, n_threads), preparation

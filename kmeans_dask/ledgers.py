@@ -108,28 +108,76 @@ def room_for_moves():  # type: ignore[no-untyped-def]
 def move_rows(ledger, lanes, places, m):  # type: ignore[no-untyped-def]
     """Make the first m moves; places: of all lanes, (d4, width), in the block."""
     weights, factors, totals, (which, old, new) = ledger
-    high, low, rows, weight_high, weight_low = totals
-    d = high.shape[1]
-    if d < _WIDE:
-        for i in range(m):
-            move_row(ledger, lanes, which[i], places[which[i]], old[i], new[i])
+    if totals[0].shape[1] >= _WIDE and m > 0:
+        move_wide_rows(weights, factors, totals, (which[:m], old[:m], new[:m]), lanes, places)
         return
-    weighted = weights.shape[0] > 0
-    for f in range(d + 1 if weighted else d):
-        to_high, to_low = (high[:, f], low[:, f]) if f < d else (weight_high[::1], weight_low[::1])
-        for i in range(m):
-            x = np.float64(lanes[f, which[i]]) if f < d else 1.0
-            if weighted:
-                x = weights[places[which[i]]] * x
-            y = x * factors[f]
-            h = np.int64(y)
-            rest = np.int64((y - np.float64(h)) * 4294967296.0)
-            to_high[new[i]] += h
-            to_low[new[i]] += rest
-            if old[i] >= 0:
-                to_high[old[i]] -= h
-                to_low[old[i]] -= rest
     for i in range(m):
+        move_row(ledger, lanes, which[i], places[which[i]], old[i], new[i])
+
+
+@compiled()
+def move_wide_rows(weights, factors, totals, moves, lanes, places):  # type: ignore[no-untyped-def]
+    """Move rows feature by feature: those of one cluster after another, so that each cluster is added to once."""
+    which, old, new = moves
+    high, low, rows, weight_high, weight_low = totals
+    width, d, weighted = lanes.shape[1], high.shape[1], weights.shape[0] > 0
+    to, away = grouped(which, new), grouped(which, old)
+    values, limbs = np.ones(width), np.empty((2, width), np.int64)
+    weight_of = np.ones(width)
+    if weighted:
+        for i in range(which.shape[0]):
+            weight_of[which[i]] = weights[places[which[i]]]
+    for f in range(d):
+        for r in range(width):
+            values[r] = weight_of[r] * np.float64(lanes[f, r])
+        split_values(values, factors[f], limbs)
+        add_groups(limbs, to, 1, f, high, low)
+        add_groups(limbs, away, -1, f, high, low)
+    if weighted:
+        split_values(weight_of, factors[d], limbs)
+        columns = weight_high.reshape(-1, 1), weight_low.reshape(-1, 1)
+        add_groups(limbs, to, 1, 0, columns[0], columns[1])
+        add_groups(limbs, away, -1, 0, columns[0], columns[1])
+    for i in range(which.shape[0]):
         rows[new[i]] += 1
         if old[i] >= 0:
             rows[old[i]] -= 1
+
+
+@compiled()
+def grouped(which, clusters):  # type: ignore[no-untyped-def]
+    """Return lanes, (m,), cluster by cluster, where each of n clusters begins and the last ends, (n + 1,), and those.
+
+    Lanes of cluster -1, of none, are left out.
+    """
+    order = np.argsort(clusters)
+    starts, names, n = np.empty(order.shape[0] + 1, np.int64), np.empty(order.shape[0], np.int64), 0
+    for p in range(order.shape[0]):
+        cluster = clusters[order[p]]
+        if cluster >= 0 and (n == 0 or cluster != names[n - 1]):
+            starts[n], names[n] = p, cluster
+            n += 1
+    starts[n] = order.shape[0]
+    return which[order], starts[: n + 1], names[:n]
+
+
+@compiled()
+def split_values(values, factor, limbs):  # type: ignore[no-untyped-def]
+    """Write what values, (width,), add to sums, (2, width)."""
+    for r in range(values.shape[0]):
+        y = values[r] * factor
+        h = np.int64(y)
+        limbs[0, r], limbs[1, r] = h, np.int64((y - np.float64(h)) * 4294967296.0)
+
+
+@compiled()
+def add_groups(limbs, groups, sign, f, high, low):  # type: ignore[no-untyped-def]
+    """Add the limbs of lanes, (2, width), to the sums of their clusters in one column, or take them away."""
+    lanes, starts, names = groups
+    for g in range(names.shape[0]):
+        h, rest = np.int64(0), np.int64(0)
+        for p in range(starts[g], starts[g + 1]):
+            h += limbs[0, lanes[p]]
+            rest += limbs[1, lanes[p]]
+        high[names[g], f] += sign * h
+        low[names[g], f] += sign * rest

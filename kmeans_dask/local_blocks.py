@@ -12,7 +12,7 @@ import numpy as np
 from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise
 
 _GROUPS_PER_THREAD = 2
-_TILES_WORTH_A_THREAD = 64
+_WORTH_A_THREAD = 64 * 16  # tiles times their features
 Outcome = tuple[bool, Any]  # (True, value) or (False, error)
 
 
@@ -116,8 +116,8 @@ def overlapping(blocks: Iterable[Block], run: Run) -> list[Block]:
 
 def _n_groups(blocks: Sequence[Block], n_threads: int) -> int:
     """Return into how many groups to cut: one, which needs no pool, where threads cost more than they save."""
-    n_tiles = sum(len(block.tiles) for block in blocks)
-    return 1 if n_threads == 1 or n_tiles < _TILES_WORTH_A_THREAD else n_threads * _GROUPS_PER_THREAD
+    size = sum(len(block.tiles) * block.tiles.shape[1] for block in blocks)
+    return 1 if n_threads == 1 or size < _WORTH_A_THREAD else n_threads * _GROUPS_PER_THREAD
 
 
 def _groups(blocks: Sequence[Block], n_groups: int) -> list[list[Block]]:

@@ -8,6 +8,7 @@ zero and is rounded so coarsely that exact ties between rows stay ties.
 import logging
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from kmeans_dask.ordering import worth_ordering
 
 logger = logging.getLogger(__name__)
 
+_COLUMNS_AT_ONCE = 1024  # of one array, whose rows hold them side by side
 HEAD_ROWS = 65_536
 LARGEST = {"float32": 2.0**60, "float64": 2.0**480}
 Column = npt.NDArray[Any]
@@ -89,9 +91,9 @@ class RowRange:
     listed: Offsets | None = None
 
 
-def provisional(head: Sequence[Column] | Column, wishes: Wishes) -> Preparation:
+def provisional(head: Sequence[Column] | Column, wishes: Wishes, n_threads: int = 1) -> Preparation:
     """Return the preparation for packing, from the first 65,536 rows of each column: its shift alone."""
-    shift = _shifts(head)
+    shift = _shifts(head, n_threads)
     zeros, ones = np.zeros(len(shift)), np.ones(len(shift))
     if wishes.metric == "cosine" and wishes.scaling == "none":
         shift = zeros  # directions are seen from the origin of the user's units
@@ -117,19 +119,26 @@ def narrowed(columns: Column, preparation: Preparation) -> Preparation:
     return preparation
 
 
-def _shifts(columns: Sequence[Column] | Column) -> Floats:
+def _shifts(columns: Sequence[Column] | Column, n_threads: int) -> Floats:
     """Return the shift of each column, from its first 65,536 values, less those that are NaN."""
     if isinstance(columns, np.ndarray):
-        heads = [columns[:, :HEAD_ROWS].T]
+        rows = columns[:, :HEAD_ROWS].T
+        heads = [
+            rows[:, first : first + _COLUMNS_AT_ONCE] for first in range(0, len(columns), _COLUMNS_AT_ONCE)
+        ]
     else:
         heads = [np.array(column[:HEAD_ROWS, None], np.float64) for column in columns]
-    shifts = list[float]()
-    for head in heads:
-        d = head.shape[1]
-        extremes, totals, counts = np.empty((d, 2)), np.empty((d, 3), np.int64), np.empty(d, np.int64)
-        kernels.sums_of_columns(head, extremes, totals, counts)
-        shifts += map(_shift, extremes.tolist(), totals.tolist(), counts.tolist())
-    return np.array(shifts)
+    if n_threads == 1 or len(heads) == 1:
+        return np.concatenate(list(map(_shifts_of, heads)))
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="shifts") as pool:
+        return np.concatenate(list(pool.map(_shifts_of, heads)))
+
+
+def _shifts_of(head: Column) -> Floats:
+    d = head.shape[1]
+    extremes, totals, counts = np.empty((d, 2)), np.empty((d, 3), np.int64), np.empty(d, np.int64)
+    kernels.sums_of_columns(head, extremes, totals, counts)
+    return np.array(list(map(_shift, extremes.tolist(), totals.tolist(), counts.tolist())))
 
 
 def _shift(extremes: list[float], accumulators: list[int], count: int) -> float:

@@ -15,6 +15,7 @@ from kmeans_dask.kernels import TILE, compiled
 
 Kernel = Callable[..., Any]
 FEW = 32
+_AT_ONCE = 256  # features of wide rows: what 128 rows hold of them stays in the cache
 _MANY = 12  # of so many lanes, one that is left open is settled alone
 BEST, SECOND, LABEL = 4 * TILE, 5 * TILE, 6 * TILE  # where in the work of `scan_tile`
 WORK = 7 * TILE
@@ -33,8 +34,8 @@ def write_scan(centroids, doubt, negative, squares, doubts):  # type: ignore[no-
     squares[k:], doubts[k:] = np.inf, 0.0
 
 
-def scan_of_width(width: int) -> Kernel:
-    """Return the scan of this many rows."""
+def scan_of_width(width: int, wide: bool = False) -> Kernel:
+    """Return the scan of this many rows; wide: of some features at a time, while they are in the cache."""
     best_at, second_at, label_at = 4 * width, 5 * width, 6 * width
 
     @compiled(fastmath={"contract"})
@@ -49,67 +50,82 @@ def scan_of_width(width: int) -> Kernel:
             work[best_at + r] = np.inf
             work[second_at + r] = np.inf
             work[label_at + r] = 0
-        for j in range(0, negative.shape[0], 4):
-            q0, q1, q2, q3 = squares[j], squares[j + 1], squares[j + 2], squares[j + 3]
-            for r in range(width):
-                work[r] = q0
-                work[width + r] = q1
-                work[2 * width + r] = q2
-                work[3 * width + r] = q3
-            for f in range(0, negative.shape[1], 4):
-                a0, a1, a2, a3 = negative[j, f], negative[j, f + 1], negative[j, f + 2], negative[j, f + 3]
-                b0, b1, b2, b3 = (
-                    negative[j + 1, f],
-                    negative[j + 1, f + 1],
-                    negative[j + 1, f + 2],
-                    negative[j + 1, f + 3],
-                )
-                c0, c1, c2, c3 = (
-                    negative[j + 2, f],
-                    negative[j + 2, f + 1],
-                    negative[j + 2, f + 2],
-                    negative[j + 2, f + 3],
-                )
-                d0, d1, d2, d3 = (
-                    negative[j + 3, f],
-                    negative[j + 3, f + 1],
-                    negative[j + 3, f + 2],
-                    negative[j + 3, f + 3],
-                )
-                x = tile[f * width : (f + 4) * width]
+        k4, d4 = negative.shape
+        scores = np.empty(k4 * width, work.dtype) if wide else work
+        for chunk in range(-(-d4 // _AT_ONCE) if wide else 1):
+            first, stop = chunk * _AT_ONCE, min(chunk * _AT_ONCE + _AT_ONCE, d4) if wide else d4
+            for j in range(0, k4, 4):
+                q0, q1, q2, q3 = squares[j], squares[j + 1], squares[j + 2], squares[j + 3]
+                if wide and first > 0:
+                    work[: 4 * width] = scores[j * width : (j + 4) * width]
+                else:
+                    for r in range(width):
+                        work[r] = q0
+                        work[width + r] = q1
+                        work[2 * width + r] = q2
+                        work[3 * width + r] = q3
+                for f in range(first, stop, 4):
+                    a0, a1, a2, a3 = (
+                        negative[j, f],
+                        negative[j, f + 1],
+                        negative[j, f + 2],
+                        negative[j, f + 3],
+                    )
+                    b0, b1, b2, b3 = (
+                        negative[j + 1, f],
+                        negative[j + 1, f + 1],
+                        negative[j + 1, f + 2],
+                        negative[j + 1, f + 3],
+                    )
+                    c0, c1, c2, c3 = (
+                        negative[j + 2, f],
+                        negative[j + 2, f + 1],
+                        negative[j + 2, f + 2],
+                        negative[j + 2, f + 3],
+                    )
+                    d0, d1, d2, d3 = (
+                        negative[j + 3, f],
+                        negative[j + 3, f + 1],
+                        negative[j + 3, f + 2],
+                        negative[j + 3, f + 3],
+                    )
+                    x = tile[f * width : (f + 4) * width]
+                    for r in range(width):
+                        x0, x1, x2, x3 = x[r], x[width + r], x[2 * width + r], x[3 * width + r]
+                        work[r] = work[r] + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+                        work[width + r] = work[width + r] + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+                        work[2 * width + r] = work[2 * width + r] + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
+                        work[3 * width + r] = work[3 * width + r] + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
+                if wide and stop < d4:
+                    scores[j * width : (j + 4) * width] = work[: 4 * width]
+                    continue
+                # The four scores fold into best, second best and label; by selects, so that it vectorises.
+                l0, l1, l2, l3 = number(j), number(j + 1), number(j + 2), number(j + 3)
                 for r in range(width):
-                    x0, x1, x2, x3 = x[r], x[width + r], x[2 * width + r], x[3 * width + r]
-                    work[r] = work[r] + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
-                    work[width + r] = work[width + r] + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
-                    work[2 * width + r] = work[2 * width + r] + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
-                    work[3 * width + r] = work[3 * width + r] + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
-            # The four scores fold into best, second best and label; by selects, so that it vectorises.
-            l0, l1, l2, l3 = number(j), number(j + 1), number(j + 2), number(j + 3)
-            for r in range(width):
-                best, second, label = work[best_at + r], work[second_at + r], work[label_at + r]
-                s = work[r]
-                rest = best if s < best else s
-                second = rest if rest < second else second
-                label = l0 if s < best else label
-                best = s if s < best else best
-                s = work[width + r]
-                rest = best if s < best else s
-                second = rest if rest < second else second
-                label = l1 if s < best else label
-                best = s if s < best else best
-                s = work[2 * width + r]
-                rest = best if s < best else s
-                second = rest if rest < second else second
-                label = l2 if s < best else label
-                best = s if s < best else best
-                s = work[3 * width + r]
-                rest = best if s < best else s
-                second = rest if rest < second else second
-                label = l3 if s < best else label
-                best = s if s < best else best
-                work[best_at + r] = best
-                work[second_at + r] = second
-                work[label_at + r] = label
+                    best, second, label = work[best_at + r], work[second_at + r], work[label_at + r]
+                    s = work[r]
+                    rest = best if s < best else s
+                    second = rest if rest < second else second
+                    label = l0 if s < best else label
+                    best = s if s < best else best
+                    s = work[width + r]
+                    rest = best if s < best else s
+                    second = rest if rest < second else second
+                    label = l1 if s < best else label
+                    best = s if s < best else best
+                    s = work[2 * width + r]
+                    rest = best if s < best else s
+                    second = rest if rest < second else second
+                    label = l2 if s < best else label
+                    best = s if s < best else best
+                    s = work[3 * width + r]
+                    rest = best if s < best else s
+                    second = rest if rest < second else second
+                    label = l3 if s < best else label
+                    best = s if s < best else best
+                    work[best_at + r] = best
+                    work[second_at + r] = second
+                    work[label_at + r] = label
 
     return scan
 
@@ -175,6 +191,7 @@ def slack_of_width(width: int) -> Kernel:
 
 
 scan_tile, scan_few = scan_of_width(TILE), scan_of_width(FEW)
+scan_wide_tile = scan_of_width(TILE, wide=True)
 squares_of_tile, squares_of_few = squares_of_width(TILE), squares_of_width(FEW)
 slack_of_tile, slack_of_few = slack_of_width(TILE), slack_of_width(FEW)
 
@@ -208,22 +225,56 @@ def settle(tile, r, centroids, candidates, proposed):  # type: ignore[no-untyped
 @compiled()
 def settle_lanes(lanes, centroids, candidates, found, n):  # type: ignore[no-untyped-def]
     """Settle those of the first n lanes, (d4, width), that the scan left open, all at once; see `settle`, `judge`."""
-    width = lanes.shape[1]
-    best, total, nearest = np.full(width, np.inf), np.empty(width), np.zeros(width, np.int32)
-    for j in candidates:
-        total[:] = 0.0
-        for f in range(centroids.shape[1]):
-            c, x = centroids[j, f], lanes[f]
-            for r in range(width):
-                difference = np.float64(x[r]) - c
-                total[r] += difference * difference
+    width, n_candidates = lanes.shape[1], candidates.shape[0]
+    is_open = found[1][:n] == -np.inf
+    best, nearest = np.full(width, np.inf), np.zeros(width, np.int32)
+    totals, is_proposed = np.full((n_candidates, width), np.inf), np.zeros(n_candidates, np.bool_)
+    for i in range(n_candidates):
+        for r in range(n):
+            is_proposed[i] |= is_open[r] and found[0][r] == candidates[i]
+    some = np.flatnonzero(is_proposed)
+    add_distances(lanes, centroids, candidates, some, is_open, best, totals)
+    for i in range(n_candidates):
         for r in range(width):
-            closer = total[r] < best[r]
-            best[r] = total[r] if closer else best[r]
+            best[r] = totals[i, r] if totals[i, r] < best[r] else best[r]
+    for other in range(n_candidates):
+        if not is_proposed[other]:
+            add_distances(lanes, centroids, candidates, np.array([other]), is_open, best, totals)
+    best[:] = np.inf
+    for i in range(n_candidates):
+        j = candidates[i]
+        for r in range(width):
+            closer = totals[i, r] < best[r]
+            best[r] = totals[i, r] if closer else best[r]
             nearest[r] = j if closer else nearest[r]
     for r in range(n):
-        if found[1][r] == -np.inf:
+        if is_open[r]:
             found[0][r] = nearest[r]
+
+
+@compiled()
+def add_distances(lanes, centroids, candidates, some, is_open, best, totals):  # type: ignore[no-untyped-def]
+    """Write canonical squared distances from some candidates, totals (n_candidates, width), while open lanes need them.
+
+    Of wide rows they are left as infinite where all are above the best before the last features.
+    """
+    d = centroids.shape[1]
+    totals[some] = 0.0
+    for first in range(0, d, _AT_ONCE):
+        needed = first == 0
+        for i in some:
+            for r in range(is_open.shape[0]):
+                needed |= is_open[r] and totals[i, r] <= best[r]
+        if not needed:
+            totals[some] = np.inf
+            return
+        for i in some:
+            total = totals[i]
+            for f in range(first, min(first + _AT_ONCE, d)):
+                c, x = centroids[candidates[i], f], lanes[f]
+                for r in range(total.shape[0]):
+                    difference = np.float64(x[r]) - c
+                    total[r] += difference * difference
 
 
 @compiled()
@@ -239,7 +290,10 @@ def judge(tiles, scan, centroids, thresholds, rows, candidates, bound, found):  
     work, squares = np.empty(WORK, tiles.dtype), np.empty(TILE, tiles.dtype)
     flat = lanes.reshape(-1)
     if lanes.shape[1] == TILE:
-        scan_tile(flat, scan[0], scan[1], work)
+        if lanes.shape[0] > _AT_ONCE:
+            scan_wide_tile(flat, scan[0], scan[1], work)
+        else:
+            scan_tile(flat, scan[0], scan[1], work)
         squares_of_tile(flat, squares)
         unsettled = slack_of_tile(work, squares, scan[2], thresholds, candidates, bound, found[0], found[1])
     else:
