@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import draw_kernels, kernels, passes, randoms, sums
+from kmeans_dask import cost_kernels, draw_kernels, kernels, passes, randoms, sums
 from kmeans_dask.blocks import Block, Floats, Labels, Offsets, Summary, without_rows
 from kmeans_dask.sums import Limbs
 
@@ -121,6 +121,37 @@ class Running(NamedTuple):
             first, last = first + some.searchsorted(part), first + some.searchsorted(part, side="right")
         before = sums.joined(*self.limbs[:, last - 1].tolist()) if last else 0
         return int(self.ids[last]), drawn - before
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InOrder:
+    """The costs of the rows of one block that lie in the order of their ids, and those of its tiles added up.
+
+    costs = (squared distances, weights, factor); running (n_tiles, 3): see `cost_kernels.running_costs`.
+    """
+
+    block: Block
+    costs: tuple[Floats, Floats, float]
+    running: Limbs
+
+    @classmethod
+    def of(cls, block: Block, run: str, known: Known) -> "InOrder":
+        """Return the costs under these choices."""
+        costs = nearest(block, run, known)[0], block.weights, sums.scale(known.cost_exponent)
+        running = np.empty((len(block.tiles), 3), np.int64)
+        cost_kernels.running_costs(*costs, running)
+        return cls(block, costs, running)
+
+    def total(self) -> int:
+        """Return the cost of all rows, in units of 2**(exponent - 95)."""
+        return sums.joined(*self.running[-1].tolist())
+
+    def at(self, drawn: Sequence[int]) -> Floats:
+        """Return the rows, (m, d), at which the running cost passes each of `drawn`, below the total."""
+        found = np.empty(len(drawn), np.int64)
+        parts = np.array([sums.parted(some) for some in drawn])
+        cost_kernels.rows_at(*self.costs, self.running, parts, found)
+        return self.block.rows(found)
 
 
 def nearest(block: Block, run: str, known: Known) -> tuple[Floats, Labels]:

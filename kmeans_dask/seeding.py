@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 
 from kmeans_dask import draws, randoms, sums
-from kmeans_dask.blocks import Blocks, Floats, block_of_rows
-from kmeans_dask.draws import Buckets, Known, Rows
+from kmeans_dask.blocks import Block, Blocks, Floats, block_of_rows
+from kmeans_dask.draws import Buckets, InOrder, Known, Rows
 from kmeans_dask.lloyd import Identity, Limits, lloyd
 from kmeans_dask.local_blocks import LocalBlocks
 
@@ -47,22 +47,21 @@ def random_rows(blocks: Blocks, n_clusters: int, seed: int) -> Floats:
     return found.values
 
 
-def _shifts(n_samples: int) -> tuple[int, ...]:
-    """Return by how many bits row ids are shifted, level by level, to find a drawn row; few rows need few levels."""
-    return tuple(shift for shift in _SHIFTS if n_samples >> shift >= _FEW or shift == 0)
-
-
 @dataclass(slots=True)
 class _Chosen:
-    """The centroids chosen so far and the exact cost of all rows under them."""
+    """The centroids chosen so far and the exact cost of all rows under them.
+
+    only: the one block, where its rows lie in the order of their ids.
+    """
 
     blocks: Blocks
     run: str
     known: Known
+    only: Block | None = None
 
     @classmethod
-    def none(cls, blocks: Blocks, run: str) -> "_Chosen":
-        return cls(blocks, run, Known.nothing(blocks.summary))
+    def none(cls, blocks: Blocks, run: str, only: Block | None = None) -> "_Chosen":
+        return cls(blocks, run, Known.nothing(blocks.summary), only)
 
     def add(self, rows: Floats) -> None:
         self.known = self.known.extended(rows)
@@ -73,21 +72,12 @@ class _Chosen:
 
     def draw(self, seed: int, purposes: Sequence[str]) -> Floats | None:
         """Return a row for each purpose, (m, d), drawn in proportion to its cost; None when every row costs nothing."""
-        shifts = _shifts(self.blocks.summary.n_samples)
-        [costs] = self._costs(shifts[0])
+        costs = self._costs()
         while not (total := costs.total()):
             if not self._magnified():
                 return None
-            [costs] = self._costs(shifts[0])
-        # From ranges of row ids to ever smaller ones, and so the same rows however rows are grouped.
-        running = costs.added_up()
-        places = [running.at(randoms.below(total, seed, purpose)) for purpose in purposes]
-        for larger, shift in pairwise(shifts):
-            each = self._costs(shift, tuple((found, larger) for found, _ in places))
-            places = [some.added_up().at(rest) for some, (_, rest) in zip(each, places, strict=True)]
-        row_ids = [found for found, _ in places]
-        rows = self.blocks.map_reduce(draws.rows_of, row_ids, combine=Rows.joined).in_order()
-        return rows.taken(np.searchsorted(rows.row_ids, row_ids)).values
+            costs = self._costs()
+        return costs.at([randoms.below(total, seed, purpose) for purpose in purposes])
 
     def best(self, rows: Floats) -> Floats:
         """Return the row, (1, d), of some, (m, d), under which all rows would cost least; of equals the first."""
@@ -104,21 +94,63 @@ class _Chosen:
         self.known = replace(self.known, exponent=sums.exponent(highest))
         return self.known.exponent < before
 
-    def _costs(self, shift: int, ranges: Sequence[tuple[int, int] | None] = (None,)) -> list[Buckets]:
-        return self.blocks.map_reduce(
-            draws.costs_within, self.run, self.known, shift, ranges, combine=draws.joined_each
-        )
+    def _costs(self) -> "InOrder | _ByRanges":
+        if self.only:
+            return InOrder.of(self.only, self.run, self.known)
+        return _ByRanges.of(self.blocks, self.run, self.known)
 
     def forget(self) -> None:
         self.blocks.map_reduce(draws.forget, self.run, combine=int.__add__)
 
 
-def plus_plus(blocks: Blocks, n_clusters: int, seed: int, n_draws: int | None = None) -> Floats:
+@dataclass(frozen=True, slots=True, eq=False)
+class _ByRanges:
+    """The costs of all rows by ranges of their ids, to be looked into level by level."""
+
+    blocks: Blocks
+    asked: tuple[str, Known]
+    costs: Buckets
+
+    @classmethod
+    def of(cls, blocks: Blocks, run: str, known: Known) -> "_ByRanges":
+        shift = _shifts(blocks.summary.n_samples)[0]
+        [costs] = blocks.map_reduce(draws.costs_within, run, known, shift, (None,), combine=draws.joined_each)
+        return cls(blocks, (run, known), costs)
+
+    def total(self) -> int:
+        """Return the cost of all rows, in units of 2**(exponent - 95)."""
+        return self.costs.total()
+
+    def at(self, drawn: Sequence[int]) -> Floats:
+        """Return the rows, (m, d), at which the running cost passes each of `drawn`, below the total."""
+        # From ranges of row ids to ever smaller ones, and so the same rows however rows are grouped.
+        running = self.costs.added_up()
+        places = [running.at(some) for some in drawn]
+        for larger, shift in pairwise(_shifts(self.blocks.summary.n_samples)):
+            ranges = tuple((found, larger) for found, _ in places)
+            each = self.blocks.map_reduce(
+                draws.costs_within, *self.asked, shift, ranges, combine=draws.joined_each
+            )
+            places = [some.added_up().at(rest) for some, (_, rest) in zip(each, places, strict=True)]
+        row_ids = [found for found, _ in places]
+        rows = self.blocks.map_reduce(draws.rows_of, row_ids, combine=Rows.joined).in_order()
+        return rows.taken(np.searchsorted(rows.row_ids, row_ids)).values
+
+
+def _shifts(n_samples: int) -> tuple[int, ...]:
+    """Return by how many bits row ids are shifted, level by level, to find a drawn row; few rows need few levels."""
+    return tuple(shift for shift in _SHIFTS if n_samples >> shift >= _FEW or shift == 0)
+
+
+def plus_plus(
+    blocks: Blocks, n_clusters: int, seed: int, n_draws: int | None = None, only: Block | None = None
+) -> Floats:
     """Return up to n_clusters rows, each drawn in proportion to its weighted squared distance to those before.
 
     n_draws: how many are drawn each time after the first, of which the best is kept; 2 + ln k, as its authors did.
+    only: the one block, where its rows lie in the order of their ids.
     """
-    chosen = _Chosen.none(blocks, f"plus-plus-{seed}")
+    chosen = _Chosen.none(blocks, f"plus-plus-{seed}", only)
     _continue(chosen, n_clusters, seed, n_draws or 2 + int(math.log(n_clusters)))
     chosen.forget()
     return chosen.known.centroids
@@ -164,8 +196,9 @@ class Pool:
         if self.weights is None:
             return self
         own_seed = randoms.derived(seed, "recluster")
-        with LocalBlocks([block_of_rows(self.rows, self.weights)], n_threads=1) as blocks:
-            return replace(self, order=plus_plus(blocks, n_clusters, own_seed))
+        block = block_of_rows(self.rows, self.weights)
+        with LocalBlocks([block], n_threads=1) as blocks:
+            return replace(self, order=plus_plus(blocks, n_clusters, own_seed, only=block))
 
     def start(self, n_clusters: int) -> Floats:
         """Return n_clusters start centroids; the pool holds more rows than that, or those there are, in order."""

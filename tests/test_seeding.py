@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmeans_dask import draw_kernels, draws, randoms, seeding, sums
-from kmeans_dask.blocks import Blocks
+from kmeans_dask.blocks import NO_WEIGHTS, Blocks, block_of_rows
 from kmeans_dask.draws import Known
+from kmeans_dask.local_blocks import LocalBlocks
 from tests import naive
 from tests.blockings import Case, blocked, cases, cut
 
@@ -159,6 +160,26 @@ def test_gains_are_what_the_exact_cost_falls_by(case: Case) -> None:
             for i, row in enumerate(others)
         ]
     assert sums.integers(limbs) == [before - cost for cost in after]
+
+
+@settings(max_examples=100)
+@given(cases(), st.integers(1, 40), st.integers(1, 9), st.integers(0, 2**32))
+def test_rows_in_order_are_drawn_as_by_ranges(case: Case, k: int, n_draws: int, seed: int) -> None:
+    """One look at the rows of one block draws what looks level by level draw, until no row costs anything."""
+    block = block_of_rows(case.X.astype(np.float64), NO_WEIGHTS if case.weights is None else case.weights)
+    with LocalBlocks([block], n_threads=1) as blocks:
+        by_ranges = seeding.plus_plus(blocks, k, seed, n_draws)
+        in_order = seeding.plus_plus(blocks, k, seed, n_draws, only=block)
+    assert in_order.tobytes() == by_ranges.tobytes()
+
+
+def test_many_rows_in_order_are_drawn_as_by_ranges() -> None:
+    """The same where rows are so many that ranges have two levels, with weights of all magnitudes."""
+    rng = np.random.default_rng(0)
+    block = block_of_rows(rng.normal(size=(20_000, 3)), 10.0 ** rng.uniform(-9, 9, size=20_000))
+    with LocalBlocks([block], n_threads=1) as blocks:
+        by_ranges, in_order = (seeding.plus_plus(blocks, 30, 1, only=only) for only in (None, block))
+    assert in_order.tobytes() == by_ranges.tobytes()
 
 
 def test_greedy_plus_plus_takes_the_best_of_the_rows_it_draws() -> None:

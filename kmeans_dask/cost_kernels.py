@@ -1,0 +1,75 @@
+"""The compiled loops that draw rows of one block by their exact costs, in the order in which they lie there."""
+
+import numpy as np
+
+from kmeans_dask.kernels import TILE, compiled, limbs_of
+
+
+@compiled()
+def running_costs(values, weights, factor, running):  # type: ignore[no-untyped-def]
+    """Write the cost of each tile and all before it to running (n_tiles, 3) int64, the lower two limbs whole.
+
+    A row costs weight * value; values (n,) float64, weights (n,) or (0,).
+    """
+    before = np.zeros(3, np.int64)
+    for t in range(running.shape[0]):
+        for i in range(t * TILE, min((t + 1) * TILE, values.shape[0])):
+            add_cost(values, weights, factor, i, before)
+        carry(before)
+        running[t] = before
+
+
+@compiled()
+def rows_at(values, weights, factor, running, drawn, found):  # type: ignore[no-untyped-def]
+    """Write to found, (m,) int64, the row at which the running cost passes each drawn one, (m, 3) whole limbs.
+
+    running: see `running_costs`; what is drawn lies below its last.
+    """
+    before = np.empty(3, np.int64)
+    for j in range(drawn.shape[0]):
+        first, last = 0, running.shape[0] - 1
+        while first < last:
+            middle = (first + last) // 2
+            if exceeds(running[middle], drawn[j]):
+                last = middle
+            else:
+                first = middle + 1
+        before[:] = 0
+        if first > 0:
+            before[:] = running[first - 1]
+        i = first * TILE
+        add_cost(values, weights, factor, i, before)
+        carry(before)
+        while not exceeds(before, drawn[j]):
+            i += 1
+            add_cost(values, weights, factor, i, before)
+            carry(before)
+        found[j] = i
+
+
+@compiled()
+def add_cost(values, weights, factor, i, limbs):  # type: ignore[no-untyped-def]
+    """Add the cost of one row to three accumulators, in place."""
+    cost = weights[i] * values[i] if weights.shape[0] > 0 else values[i]
+    high, middle, low = limbs_of(cost * factor)
+    limbs[0] += high
+    limbs[1] += middle
+    limbs[2] += low
+
+
+@compiled()
+def carry(limbs):  # type: ignore[no-untyped-def]
+    """Bring the lower two of three limbs into 32 bits, in place."""
+    limbs[1] += limbs[2] >> 32
+    limbs[0] += limbs[1] >> 32
+    limbs[1] &= 0xFFFFFFFF
+    limbs[2] &= 0xFFFFFFFF
+
+
+@compiled()
+def exceeds(limbs, others):  # type: ignore[no-untyped-def]
+    """Whether a total of whole limbs, (3,), is larger than another."""
+    for i in range(3):
+        if limbs[i] != others[i]:
+            return limbs[i] > others[i]
+    return False
