@@ -21,26 +21,44 @@ def take_closer(tiles, n_rows, balls, scan, centroids, offset, state):  # type: 
     over where no row of the tile's ball can be as close to it as the farthest row is to its own, or as to another.
     """
     labels, sq_distances, farthest = state
-    (columns, to_centre, found), local = room_for(scan, centroids)
-    new, nearest, work = np.empty(TILE), np.empty(TILE, np.int64), np.empty(WORK + TILE, tiles.dtype)
+    room = room_to_improve(tiles, scan, centroids)
     for t in range(tiles.shape[0]):
         first = t * TILE
         rows = min(TILE, n_rows - first)
         if rows <= 0 or farthest[t] == 0.0:
             continue
         held = labels[first : first + rows], sq_distances[first : first + rows]
-        n = within_reach(balls[0][t], balls[1][t], farthest[t], columns, to_centre, found)
-        if n <= _FEW:
-            for i in range(n):
-                nearest[:] = found[i]
-                distances_to(tiles[t], rows, centroids[found[i]], new)
-                keep_closer(nearest, new, offset, held)
-        else:
-            near = narrow(found, n, scan, local)
-            propose(tiles[t], rows, near, centroids, found[:n], held[1], work, new, nearest)
+        ball = balls[0][t], balls[1][t], farthest[t]
+        farthest[t] = improve(tiles[t], ball, scan, centroids, offset, room, held)
+
+
+@compiled()
+def room_to_improve(tiles, scan, centroids):  # type: ignore[no-untyped-def]
+    """Return the work arrays of `improve`: of `within_reach`, of `narrow`, of `propose` and its results."""
+    reach, local = room_for(scan, centroids)
+    return reach, local, (np.empty(WORK + TILE, tiles.dtype), np.empty(TILE), np.empty(TILE, np.int64))
+
+
+@compiled()
+def improve(tile, ball, scan, centroids, offset, room, held):  # type: ignore[no-untyped-def]
+    """Give the rows in a tile's first lanes what `take_closer` gives them; return the largest squared distance left.
+
+    ball = (centre, radius, largest squared distance) of the rows: in. held = (labels, squared distances): in and out.
+    """
+    (columns, to_centre, found), local, (work, new, nearest) = room
+    n = within_reach(ball[0], ball[1], ball[2], columns, to_centre, found)
+    if n == 0:
+        return ball[2]
+    if n <= _FEW:
+        for i in range(n):
+            nearest[:] = found[i]
+            distances_to(tile, centroids[found[i]], new)
             keep_closer(nearest, new, offset, held)
-        if n:
-            farthest[t] = held[1].max()
+    else:
+        near = narrow(found, n, scan, local)
+        propose(tile, held[0].shape[0], near, centroids, found[:n], held[1], work, new, nearest)
+        keep_closer(nearest, new, offset, held)
+    return held[1].max()
 
 
 @compiled()
@@ -91,7 +109,7 @@ def propose(tile, rows, scan, centroids, candidates, sq_distances, work, new, ne
 
 
 @compiled()
-def distances_to(tile, rows, centroid, sq_distances):  # type: ignore[no-untyped-def]
+def distances_to(tile, centroid, sq_distances):  # type: ignore[no-untyped-def]
     """Write the canonical squared distances of a tile's rows to one centroid, (d,)."""
     sq_distances[:] = 0.0
     for f in range(centroid.shape[0]):
@@ -153,7 +171,7 @@ def add_gains(tiles, n_rows, balls, choices, weights, factor, state, limbs):  # 
                 away += difference * difference
             if away > limit:
                 continue
-            distances_to(tiles[t], rows, choices[j], new)
+            distances_to(tiles[t], choices[j], new)
             for r in range(rows):
                 held = sq_distances[first + r]
                 if new[r] < held:

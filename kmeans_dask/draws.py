@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import cost_kernels, draw_kernels, kernels, passes, randoms, sums
+from kmeans_dask import closer, cost_kernels, draw_kernels, kernels, passes, randoms, sums
 from kmeans_dask.blocks import Block, Floats, Labels, Offsets, Summary, without_rows
 from kmeans_dask.sums import Limbs
 
@@ -174,7 +174,7 @@ def _state(block: Block, run: str, known: Known) -> "_State":
         state = _State.none(block)
     if state.name != name:
         new = known.centroids[state.n_known :]
-        draw_kernels.take_closer(
+        closer.take_closest(
             block.tiles, block.n_rows, passes.balls_of(block), passes.scan_of(new, block.tiles.dtype), new,
             state.n_known, (state.labels, state.sq_distances, state.farthest),
         )  # fmt: skip

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_dask import draw_kernels, draws, randoms, seeding, sums
+from kmeans_dask import closer, draw_kernels, draws, passes, randoms, seeding, sums
 from kmeans_dask.blocks import NO_WEIGHTS, Blocks, block_of_rows
 from kmeans_dask.draws import Known
 from kmeans_dask.local_blocks import LocalBlocks
 from tests import naive
-from tests.blockings import Case, blocked, cases, cut
+from tests.blockings import Case, blocked, cases, cut, tables
 
 METHODS = pytest.mark.parametrize("method", seeding.METHODS)
 
@@ -257,6 +257,39 @@ def test_choices_that_are_passed_over_were_not_closer(
         expected += (X[row_ids, f].astype(np.float64)[:, None] - chosen[:, f]) ** 2
     assert np.array_equal(labels, expected.argmin(axis=1))
     assert np.array_equal(sq_distances, expected.min(axis=1))
+
+
+@settings(max_examples=100)
+@given(tables(), st.integers(1, 30), st.integers(1, 60), st.integers(0, 2**32))
+def test_rows_by_their_choices_get_what_tiles_get(X: np.ndarray, n_before: int, n: int, seed: int) -> None:
+    """Looking at the rows of each choice in turn leaves the labels and squared distances that tile by tile leaves."""
+    rng = np.random.default_rng(seed)
+    before, after = (X[rng.integers(0, len(X), m)].astype(np.float64) for m in (n_before, n))
+    [block] = cut(X, (0, len(X)))
+    balls, (first, scan) = passes.balls_of(block), (passes.scan_of(c, X.dtype) for c in (before, after))
+    state = np.full(len(X), -1, np.int32), np.full(len(X), np.inf), np.full(len(block.tiles), np.inf)
+    draw_kernels.take_closer(block.tiles, len(X), balls, first, before, 0, state)
+    others = tuple(part.copy() for part in state)
+    draw_kernels.take_closer(block.tiles, len(X), balls, scan, after, n_before, state)
+    closer.take_closer_by_choice(block.tiles, len(X), scan, after, n_before, others)
+    assert [part.tolist() for part in others] == [part.tolist() for part in state]
+
+
+def test_many_new_choices_are_taken_by_the_choices_that_rows_have() -> None:
+    """Of rows and new choices enough that this is done, no bit differs from one choice after the other."""
+    X = np.random.default_rng(0).normal(size=(6000, 4)) + 9 * np.random.default_rng(1).integers(
+        0, 3, (6000, 1)
+    )
+    chosen = X[::20]
+    with blocked(X) as blocks:
+        known = Known.nothing(blocks.summary).extended(chosen[:40])
+        draws.nearest(blocks.blocks[0], "run", known)
+        found = draws.nearest(blocks.blocks[0], "run", known.extended(chosen[40:]))
+        alone = Known.nothing(blocks.summary)
+        for row in chosen:
+            alone = alone.extended(row[None])
+            expected = draws.nearest(blocks.blocks[0], "one by one", alone)
+    assert [part.tolist() for part in found] == [part.tolist() for part in expected]
 
 
 def test_rows_are_drawn_by_their_uniform_numbers() -> None:
