@@ -9,8 +9,8 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -108,7 +108,8 @@ def run(
 
     settings = load_job(job, set)
     run_here = _run_plainly if no_prefect else _run_in_flow
-    committed = run_here(settings, signals, _verbosity(verbose, quiet))
+    with _workers_ahead(settings):
+        committed = run_here(settings, signals, _verbosity(verbose, quiet))
     _show(report.result_of(committed), json)
 
 
@@ -159,6 +160,18 @@ def predict(
     report.log_to(report.stderr(), run_id, _verbosity(verbose, quiet))
     runner = PlainRunner(Watch(signals.stop))
     _show(report.result_of(predict_run(model, input, output, runner=runner, run_id=run_id)), json)
+
+
+@contextmanager
+def _workers_ahead(job: "Job") -> Iterator[None]:
+    """Have what the workers of a local cluster need imported elsewhere, while this process imports its own."""
+    if job.dask is None or job.dask.address is not None:
+        yield
+        return
+    from pipeline import fork_server
+
+    with fork_server.held("flows.preloaded"):
+        yield
 
 
 def _verbosity(verbose: bool, quiet: bool) -> "Verbosity":

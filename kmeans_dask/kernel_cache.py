@@ -7,6 +7,7 @@ beside the source when an image was made are still read from there, and the othe
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from multiprocessing import parent_process
@@ -17,8 +18,11 @@ from typing import Any, cast
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCacheLocator, NullCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
+from numba.core.types import Array, BaseTuple, float64
 
 logger = logging.getLogger(__name__)
+
+_TILES_NDIM = 3
 
 
 def spare_scipy() -> None:
@@ -41,6 +45,22 @@ def start() -> None:
     with global_compiler_lock:  # as the first kernel would
         for context in (cpu_target.typing_context, cpu_target.target_context):
             context.refresh()
+
+
+def read(kernel: Any) -> None:
+    """Read what lies on disk of a kernel, for this processor and rows in float32; nothing is compiled."""
+    cache = getattr(kernel, "_cache", None)
+    if isinstance(cache, KernelCache):  # not with NUMBA_DISABLE_JIT
+        for sig in cache.signatures(kernel.targetctx):
+            if not any(map(_has_float64_tiles, sig)):
+                kernel.compile(sig)
+
+
+def _has_float64_tiles(kind: Any) -> bool:
+    """Whether a kernel's argument is an array of tiles in float64, or a tuple with one."""
+    if isinstance(kind, Array):
+        return bool(kind.ndim == _TILES_NDIM and kind.dtype == float64)
+    return isinstance(kind, BaseTuple) and any(map(_has_float64_tiles, cast("Any", kind)))
 
 
 class _BesideSource(InTreeCacheLocator):
@@ -83,6 +103,16 @@ class KernelCache(NullCache):
             if found is not None:
                 return found
         return None
+
+    def signatures(self, target_context: Any) -> list[Any]:
+        """Return the types that the kernel was compiled for on disk, for this processor."""
+        codegen = target_context.codegen()
+        found: dict[Any, None] = {}
+        for place in self._places:
+            with suppress(OSError):
+                index = place._cache_file._load_index()
+                found |= {key[0]: None for key in index if key == place._index_key(key[0], codegen)}
+        return list(found)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a kernel that was just compiled; warn once where that cannot be done."""

@@ -13,9 +13,10 @@ from distributed import Client, LocalCluster, Security
 from distributed.core import rpc
 from distributed.utils import LoopRunner, sync
 
+from kmeans_dask.ahead import ready_client
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.errors import ConfigError, InfrastructureError
-from pipeline import scratch
+from pipeline import fork_server, scratch
 from pipeline.config import DaskConfig
 from pipeline.processes import deaf_to_sigint
 
@@ -36,8 +37,10 @@ _LOCAL_SETTINGS = {
     # So long after a loss Dask closes the nanny if its worker is not there at that moment: also if it died again.
     "distributed.deploy.lost-worker-timeout": "1h",
     "distributed.admin.tick.limit": "60s",
-    # Arrow's own allocator keeps what it once had, in each thread.
-    "distributed.nanny.pre-spawn-environ.ARROW_DEFAULT_MEMORY_POOL": "system",
+    **{
+        f"distributed.nanny.pre-spawn-environ.{name}": value
+        for name, value in fork_server.ENVIRONMENT.items()
+    },
 }
 
 
@@ -50,7 +53,7 @@ def connected(settings: DaskConfig) -> Iterator[Cluster]:
             client = stack.enter_context(_client(settings.address))
             _check_package(client)
         else:
-            stack.enter_context(dask.config.set(_LOCAL_SETTINGS))
+            stack.enter_context(dask.config.set(_LOCAL_SETTINGS | stack.enter_context(_copies())))
             client = stack.enter_context(_client(stack.enter_context(_local_cluster(settings))))
         yield Cluster(client)
 
@@ -89,6 +92,7 @@ def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
         _scratch(settings.local_directory) as local_directory,
         _loop() as loop,
     ):
+        ready_client()  # while the fork server imports what workers need
         try:
             cluster = LocalCluster(
                 loop=loop,
@@ -102,13 +106,22 @@ def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
                 silence_logs=logging.ERROR,
             )
         except (RuntimeError, OSError) as error:  # a TimeoutError is an OSError
-            raise InfrastructureError(
-                f"dask: the local workers did not start ({error}). {_hint()}"
-            ) from error
+            raise _not_started(error) from error
         try:
             yield cluster
         finally:
             cluster.close(timeout=5)
+
+
+@contextmanager
+def _copies() -> Iterator[dict[str, str]]:
+    """Give the settings by which workers are copies of one process."""
+    with ExitStack() as stack:
+        try:
+            settings = stack.enter_context(fork_server.held())
+        except (RuntimeError, OSError) as error:
+            raise _not_started(error) from error
+        yield settings
 
 
 @contextmanager
@@ -123,6 +136,10 @@ def _scratch(directory: str | None) -> Iterator[str]:
                 "Make that directory, or name another that can be written to."
             ) from error
         yield path
+
+
+def _not_started(error: Exception) -> InfrastructureError:
+    return InfrastructureError(f"dask: the local workers did not start ({error}). {_hint()}")
 
 
 def _hint() -> str:

@@ -1,0 +1,140 @@
+"""The process whose copies workers are: what copies find, what it leaves alone, and that it ends."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline import fork_server
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers start afresh")
+SEEN = ("ARROW_DEFAULT_MEMORY_POOL", "PYTHONHASHSEED", "OPENBLAS_NUM_THREADS")
+
+
+def context() -> BaseContext:
+    """Return the context that Dask finds under our method's name."""
+    return multiprocessing.get_context(fork_server.METHOD)
+
+
+def tell(found: Any) -> None:
+    """Say what a process finds as it begins."""
+    server = os.getppid()
+    found.put(
+        {
+            "is_ready": "pipeline.labels" in sys.modules,
+            "server": server,
+            "threads": len(os.listdir(f"/proc/{server}/task")),
+            "path": sys.path,
+            "environment": {name: os.environ.get(name) for name in SEEN},
+            "hears_sigint": signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []),
+        }
+    )
+
+
+def told() -> dict[str, Any]:
+    """Return what a new process finds."""
+    found = context().Queue()
+    process = context().Process(target=tell, args=(found,))  # type: ignore[attr-defined]
+    process.start()
+    said: dict[str, Any] = found.get(timeout=120)
+    process.join(10)
+    assert process.exitcode == 0
+    return said
+
+
+def servers() -> list[int]:
+    """Return the fork servers among this process's children."""
+    return [child.pid for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline())]
+
+
+def test_a_copy_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy finds everything imported, our search path and its variables; no thread ran where it was made."""
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    before = dict(os.environ)
+    with fork_server.held() as settings:
+        assert dict(os.environ) == before
+        said = told()
+        assert said["server"] in servers()
+    assert settings == {fork_server.SETTING: fork_server.METHOD}
+    assert said["is_ready"]
+    assert said["threads"] == 1
+    assert said["path"] == [entry or os.getcwd() for entry in sys.path]
+    assert said["environment"] == dict(zip(SEEN, ("system", "6640", "1"), strict=True))
+    assert not said["hears_sigint"]
+
+
+def test_the_last_holder_ends_it() -> None:
+    """Two holders share one server, which ends with the second; multiprocessing's own was never started."""
+    with fork_server.held():
+        with fork_server.held():
+            (first,) = servers()
+        assert servers() == [first]
+        assert told()["server"] == first
+    assert servers() == []
+    assert forkserver._forkserver._forkserver_pid is None  # type: ignore[attr-defined]
+
+
+def test_without_the_server_workers_start_afresh() -> None:
+    """After the server was killed, processes are started as if there were none."""
+    with fork_server.held():
+        os.kill(servers()[0], signal.SIGKILL)
+        assert told()["server"] == os.getpid()
+
+
+ORPHAN = """
+import time
+from pipeline import fork_server
+from tests.test_fork_server import servers
+if __name__ == "__main__":
+    with fork_server.held():
+        print(servers()[0], flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("seconds", [0.0, 4.0], ids=["as it imports", "as it waits"])
+def test_it_ends_with_the_job(tmp_path: Path, seconds: float) -> None:
+    """The server of a job that is killed is gone soon."""
+    program = tmp_path / "orphan.py"
+    program.write_text(ORPHAN)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen([sys.executable, str(program)], env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        server = psutil.Process(int(process.stdout.readline()))
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 10
+        while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+READ = """
+from kmeans_dask import ahead
+for name in {*ahead._BOTH, *ahead._OF_WORKERS, *ahead._OF_CLIENTS}:
+    module, kernel = name.split(".")
+    exec(f"from kmeans_dask.{module} import {kernel}")
+ahead.ready_worker()
+ahead.ready_client()
+stats = [value.stats for value in list(globals().values()) if hasattr(value, "stats")]
+print(sum(len(kernel.cache_hits) for kernel in stats), sum(len(kernel.cache_misses) for kernel in stats))
+"""
+
+
+def test_kernels_are_read_and_not_compiled() -> None:
+    """Every kernel that is read ahead exists; what is on disk of it is read, and nothing is compiled."""
+    done = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[1] == "0"
