@@ -6,19 +6,23 @@ this one is our own, under a name of its own, so that nobody else's processes be
 """
 
 import io
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import context, forkserver, popen_forkserver, popen_spawn_posix, reduction, spawn, util
-from multiprocessing.process import BaseProcess
+from multiprocessing.process import BaseProcess, current_process
 from typing import Any, Final
 
 import dask
 
+from pipeline import scratch
 from pipeline.processes import deaf_to_sigint
+
+logger = logging.getLogger(__name__)
 
 METHOD: Final = "kmeans-dask-copies"
 SETTING: Final = "distributed.worker.multiprocessing-method"
@@ -39,13 +43,17 @@ def held(preload: str = "pipeline.preloaded") -> Iterator[dict[str, str]]:
     """Keep the server running within the block, and give the Dask settings that let it start workers.
 
     preload: the module that it imports, by the first who holds it; until that is done a new worker waits. Where copies
-    of a process are not safe there is no server, and workers start afresh.
+    of a process are not safe, or the server cannot be started, there is none, and workers start afresh.
     """
-    if sys.platform != "linux":
-        yield {}
-        return
-    with _server.held(preload):
-        yield {SETTING: METHOD}
+    settings: dict[str, str] = {}
+    with ExitStack() as stack:
+        if sys.platform == "linux":
+            try:
+                stack.enter_context(_server.held(preload))
+                settings[SETTING] = METHOD
+            except OSError as error:
+                logger.info("workers start one by one (%s)", error)
+        yield settings
 
 
 class _Server(forkserver.ForkServer):
@@ -55,15 +63,14 @@ class _Server(forkserver.ForkServer):
         super().__init__()
         self._counting = threading.Lock()
         self._n_holders = 0
+        self._folder = ExitStack()
 
     @contextmanager
     def held(self, preload: str) -> Iterator[None]:
         """Keep the server running within the block."""
         with self._counting:
             if self._n_holders == 0:
-                self.set_forkserver_preload([preload])
-                with deaf_to_sigint(), _environment({**_wished(), **_NO_THREADS, **_path()}):
-                    self.ensure_running()
+                self._begin(preload)
             self._n_holders += 1
         try:
             yield
@@ -79,12 +86,23 @@ class _Server(forkserver.ForkServer):
         pid = self._forkserver_pid
         return pid is not None and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
+    def _begin(self, preload: str) -> None:
+        """Start the server, its socket in a folder that only this user may enter."""
+        self.set_forkserver_preload([preload])
+        with ExitStack() as stack:
+            folder = stack.enter_context(scratch.folder(None))
+            variables = {**_wished(), **_NO_THREADS, **_path()}
+            with deaf_to_sigint(), _temporary_files_in(folder), _environment(variables):
+                self.ensure_running()
+            self._folder = stack.pop_all()
+
     def _end(self) -> None:
         """End the server at once; the kernel ends whatever worker is left."""
-        if self._forkserver_pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self._forkserver_pid, signal.SIGKILL)
-            self._stop()
+        with self._folder:
+            if self._forkserver_pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(self._forkserver_pid, signal.SIGKILL)
+                self._stop()
 
 
 _server = _Server()
@@ -139,6 +157,18 @@ def _path() -> dict[str, str]:
     """Return variables by which a new interpreter imports from where this one does, and not from the directory."""
     path: list[str] = spawn.get_preparation_data("")["sys_path"]
     return {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
+
+
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Have multiprocessing make its temporary files there: its own folder would stay where a process just ends."""
+    config = current_process()._config
+    before = config.get("tempdir")
+    config["tempdir"] = folder
+    try:
+        yield
+    finally:
+        config["tempdir"] = before
 
 
 @contextmanager

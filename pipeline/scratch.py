@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kmeans_dask.errors import ConfigError, InfrastructureError
-from kmeans_dask.spool import ROOM
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +70,8 @@ def check_here(directory: str, needed: int) -> None:
 
 def check_room(place: str, needed: int, free: int) -> None:
     """Refuse less room than is needed."""
+    from kmeans_dask.spool import ROOM  # with NumPy and more, which whoever only makes a folder does not need
+
     if needed > free:
         raise InfrastructureError(
             f"{place}: packed blocks need {_mib(needed)} of scratch room there, and {_mib(free)} are free. {ROOM}"

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
@@ -82,6 +83,26 @@ def test_the_last_holder_ends_it() -> None:
         assert told()["server"] == first
     assert servers() == []
     assert forkserver._forkserver._forkserver_pid is None  # type: ignore[attr-defined]
+
+
+def test_nothing_stays_in_the_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's socket lies in a folder of its own that nobody else may enter, and goes with it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with fork_server.held():
+        (folder,) = tmp_path.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert told()["is_ready"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_it_cannot_be_started_workers_start_afresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a temporary directory that it could use there is no server, and no error."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with fork_server.held() as settings:
+        assert settings == {}
+        assert servers() == []
 
 
 def test_without_the_server_workers_start_afresh() -> None:
