@@ -24,6 +24,9 @@ from pipeline.processes import deaf_to_sigint
 
 logger = logging.getLogger(__name__)
 
+_PYTHONS: Final = (
+    (3, 11),
+)  # on which it is tested, as it builds on parts of multiprocessing that are not documented
 METHOD: Final = "kmeans-dask-copies"
 SETTING: Final = "distributed.worker.multiprocessing-method"
 # What must be set before a worker's process begins: with Arrow's own allocator each thread keeps what it once had.
@@ -47,7 +50,7 @@ def held(preload: str = "pipeline.preloaded") -> Iterator[dict[str, str]]:
     """
     settings: dict[str, str] = {}
     with ExitStack() as stack:
-        if sys.platform == "linux":
+        if sys.platform == "linux" and sys.version_info[:2] in _PYTHONS:
             try:
                 stack.enter_context(_server.held(preload))
                 settings[SETTING] = METHOD
