@@ -50,7 +50,7 @@ def held(preload: str = "pipeline.preloaded") -> Iterator[dict[str, str]]:
     """
     settings: dict[str, str] = {}
     with ExitStack() as stack:
-        if sys.platform == "linux" and sys.version_info[:2] in _PYTHONS:
+        if AVAILABLE:
             try:
                 stack.enter_context(_server.held(preload))
                 settings[SETTING] = METHOD

@@ -17,7 +17,7 @@ import pytest
 
 from pipeline import fork_server
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers start afresh")
+pytestmark = pytest.mark.skipif(not fork_server.AVAILABLE, reason="workers start afresh here")
 SEEN = ("ARROW_DEFAULT_MEMORY_POOL", "PYTHONHASHSEED", "OPENBLAS_NUM_THREADS")
 
 
