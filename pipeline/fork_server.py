@@ -24,9 +24,8 @@ from pipeline.processes import deaf_to_sigint
 
 logger = logging.getLogger(__name__)
 
-_PYTHONS: Final = (
-    (3, 11),
-)  # on which it is tested, as it builds on parts of multiprocessing that are not documented
+# It builds on parts of multiprocessing that are not documented, and is tested on this Python.
+AVAILABLE: Final = sys.platform == "linux" and sys.version_info[:2] == (3, 11)
 METHOD: Final = "kmeans-dask-copies"
 SETTING: Final = "distributed.worker.multiprocessing-method"
 # What must be set before a worker's process begins: with Arrow's own allocator each thread keeps what it once had.
