@@ -3,7 +3,6 @@
 Each is a fresh interpreter: W2 as Parquet in 8 row groups, 10 restarts, the same tol and limit of iterations.
 """
 
-import os
 import statistics
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.machine import FRESH
 from benchmarks.report import Section, Size, Table, Target, main
 from benchmarks.workloads import WORKLOADS
 
@@ -39,14 +39,12 @@ tol = 1e-4
 path = "out"
 """
 HERE = Path(__file__).parents[1]
-# An installed package has its bytecode on disk; ours has it after the first process.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def seconds_of(command: list[str]) -> float:
     """Return the seconds of one process."""
     began = time.perf_counter()
-    subprocess.run(command, check=True, cwd=HERE, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, cwd=HERE, env=FRESH, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+# Of fresh processes: an installed package has its bytecode on disk; ours has it after the first process.
+FRESH = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 PACKAGES = (
     "kmeans-dask", "numpy", "numba", "dask", "pyarrow", "scikit-learn", "scikit-learn-intelex", "faiss-cpu", "dask-ml",
     "pyspark",

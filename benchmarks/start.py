@@ -1,12 +1,12 @@
 """What a fresh process costs: `python -m benchmarks.start`. Kernels are on disk, as after `make run`."""
 
-import os
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.machine import FRESH
 from benchmarks.report import Section, Size, Table, Target, main
 
 _FITS = """
@@ -19,14 +19,12 @@ for _ in range(2):
     print(time.perf_counter() - began)
 """
 HERE = Path(__file__).parents[1]
-# An installed package has its bytecode on disk; ours has it after the first process.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def output_of(code: str) -> str:
     """Return what a fresh interpreter prints."""
     return subprocess.run(
-        [sys.executable, "-c", code], check=True, cwd=HERE, env=ENVIRONMENT, capture_output=True, text=True
+        [sys.executable, "-c", code], check=True, cwd=HERE, env=FRESH, capture_output=True, text=True
     ).stdout
 
 

@@ -63,7 +63,8 @@ def kmeans(
     metric: "cosine" is spherical k-means: rows and centroids of unit length. frozen_centroids: indices of a given
     start's centroids that do not move. refine: search on from where each restart ends, by moving centroids from where
     they are useless to where they are missing; "auto": unless n_init or the start is given.
-    hook: called with each iteration's `Progress`; returning True stops that restart.
+    hook: called with each iteration's `Progress`, of a search that makes several at once with the last one's; returning
+    True stops that restart.
     Raises ConfigError, DataError or TooFewSamplesError; warns of fewer distinct rows than clusters.
     """
     check_settings(n_clusters, init, n_init, max_iter, tol, max_seconds)

@@ -309,8 +309,6 @@ def means_of(sums, rows, before, units, wanted, centroids):  # type: ignore[no-u
 
     sums (3, d, k): limbs, units (d,): the exponents of the last. before = (sums, rows): of which the centroids already
     are the means, with rows in each; or empty.
-
-    Long division in digits of 32 bits: three of the sum, then three more of the quotient's fraction.
     """
     digits = np.empty(6, np.uint64)
     sums_before, rows_before = before
@@ -366,7 +364,7 @@ def quotient(high, low, n, unit, digits):  # type: ignore[no-untyped-def]
 
 @compiled()
 def slow_quotient(high, low, n, unit, digits):  # type: ignore[no-untyped-def]
-    """Return the same by long division in digits of 32 bits."""
+    """Return the same by long division in digits of 32 bits: three of the sum, then three of the fraction."""
     negative = high < 0
     if negative:
         high = -high - (1 if low else 0)

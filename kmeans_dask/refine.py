@@ -25,8 +25,8 @@ _ENOUGH: tuple[Stop, ...] = ("converged", "tol")
 def refined(blocks: Blocks, fit: Fit, limits: Limits, identity: Identity, hook: Hook, motion: Motion) -> Fit:
     """Return a fit of lower inertia than a finished run's, or that one; a run that met a limit is left as it is.
 
-    The hook sees each iteration, in the trials with the lowest inertia so far; n_iter counts those of all runs, the
-    history holds those of the first and of the last one.
+    The hook sees each iteration, in trials with the lowest inertia so far, and over one block several at once; n_iter
+    counts those of all runs, the history holds those of the first and of the last one.
     """
     k = len(fit.centroids)
     if len(motion.frozen) == k or k < 2 or fit.inertia == 0 or fit.stop not in _ENOUGH:

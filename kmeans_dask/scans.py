@@ -225,6 +225,30 @@ def settle(tile, r, centroids, candidates, proposed):  # type: ignore[no-untyped
 @compiled()
 def settle_lanes(lanes, centroids, candidates, found, n):  # type: ignore[no-untyped-def]
     """Settle those of the first n lanes, (d4, width), that the scan left open, all at once; see `settle`, `judge`."""
+    width = lanes.shape[1]
+    best, total, nearest = np.full(width, np.inf), np.empty(width), np.zeros(width, np.int32)
+    for j in candidates:
+        total[:] = 0.0
+        for f in range(centroids.shape[1]):
+            c, x = centroids[j, f], lanes[f]
+            for r in range(width):
+                difference = np.float64(x[r]) - c
+                total[r] += difference * difference
+        for r in range(width):
+            closer = total[r] < best[r]
+            best[r] = total[r] if closer else best[r]
+            nearest[r] = j if closer else nearest[r]
+    for r in range(n):
+        if found[1][r] == -np.inf:
+            found[0][r] = nearest[r]
+
+
+@compiled()
+def settle_wide_lanes(lanes, centroids, candidates, found, n):  # type: ignore[no-untyped-def]
+    """Do what `settle_lanes` does: first for the centroids that the scan proposes, then for others while they are near.
+
+    So most are given up after some features, and rows are read while these are in the cache.
+    """
     width, n_candidates = lanes.shape[1], candidates.shape[0]
     is_open = found[1][:n] == -np.inf
     best, nearest = np.full(width, np.inf), np.zeros(width, np.int32)
@@ -256,7 +280,7 @@ def settle_lanes(lanes, centroids, candidates, found, n):  # type: ignore[no-unt
 def add_distances(lanes, centroids, candidates, some, is_open, best, totals):  # type: ignore[no-untyped-def]
     """Write canonical squared distances from some candidates, totals (n_candidates, width), while open lanes need them.
 
-    Of wide rows they are left as infinite where all are above the best before the last features.
+    They are left as infinite where all are above the best before the last features.
     """
     d = centroids.shape[1]
     totals[some] = 0.0
@@ -301,7 +325,10 @@ def judge(tiles, scan, centroids, thresholds, rows, candidates, bound, found):  
         squares_of_few(flat, squares)
         unsettled = slack_of_few(work, squares, scan[2], thresholds, candidates, bound, found[0], found[1])
     if unsettled * _MANY > lanes.shape[1]:
-        settle_lanes(lanes, centroids, candidates, found, places.shape[0])
+        if lanes.shape[0] > _AT_ONCE:
+            settle_wide_lanes(lanes, centroids, candidates, found, places.shape[0])
+        else:
+            settle_lanes(lanes, centroids, candidates, found, places.shape[0])
     elif unsettled:
         for r in range(places.shape[0]):
             if found[1][r] == -np.inf:

@@ -131,8 +131,7 @@ class Search:
         limits = replace(self.limits, max_iter=min(max_iter, self.limits.max_iter))
         trial = Trial(self.squares, Origin.of(end, places, start) if end else None, bar, _HOPE)
         fit = lloyd(blocks, start, limits, self.identity, seen, self.motion, trial)
-        if fit.stop == "max_seconds":
-            self.stop = fit.stop
+        self._look_at_time()
         return fit
 
     def at_once(self, rows: Floats, summary: Summary) -> Floats:
@@ -149,9 +148,12 @@ class Search:
             )
             self._lowered(reached, found)
             self._shown(n_iter, 0, time.monotonic() - began)
-            if self.limits.deadline is not None and time.monotonic() >= self.limits.deadline:
-                self.stop = self.stop or "max_seconds"
+            self._look_at_time()
         return self.best
+
+    def _look_at_time(self) -> None:
+        if self.limits.deadline is not None and time.monotonic() >= self.limits.deadline:
+            self.stop = self.stop or "max_seconds"
 
     def _lowered(self, inertia: float, centroids: Floats) -> None:
         """Take centroids that are better than the best so far."""

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import context, forkserver, popen_forkserver, popen_spawn_posix, reduction, spawn, util
 from multiprocessing.process import BaseProcess, current_process
@@ -45,7 +46,8 @@ def held(preload: str = "pipeline.preloaded") -> Iterator[dict[str, str]]:
     """Keep the server running within the block, and give the Dask settings that let it start workers.
 
     preload: the module that it imports, by the first who holds it; until that is done a new worker waits. Where copies
-    of a process are not safe, or the server cannot be started, there is none, and workers start afresh.
+    of a process are not safe, or the server cannot be started, there is none, and workers start afresh. For the
+    moment of its start, some hundredths of a second, this process has the server's environment.
     """
     settings: dict[str, str] = {}
     with ExitStack() as stack:
@@ -61,11 +63,19 @@ def held(preload: str = "pipeline.preloaded") -> Iterator[dict[str, str]]:
 class _Server(forkserver.ForkServer):
     """The server, started by the first of its holders and ended by the last."""
 
+    _forkserver_pid: int | None
+    _forkserver_address: str | None
+
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Know of no server, as a process does that has just been forked: the server is its parent's."""
         super().__init__()
         self._counting = threading.Lock()
         self._n_holders = 0
         self._folder = ExitStack()
+        self._ended = threading.Event()
 
     @contextmanager
     def held(self, preload: str) -> Iterator[None]:
@@ -86,17 +96,40 @@ class _Server(forkserver.ForkServer):
     def is_running(self) -> bool:
         """Whether the server can be asked for a copy."""
         pid = self._forkserver_pid
-        return pid is not None and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        try:
+            return pid is not None and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:  # it has ended, and somebody else has waited for it
+            return False
+
+    def ensure_running(self) -> None:
+        """Refuse to start it again where its environment is not set: whoever asks starts a process afresh."""
+        if not self.is_running:
+            raise OSError("the fork server has ended")
 
     def _begin(self, preload: str) -> None:
         """Start the server, its socket in a folder that only this user may enter."""
         self.set_forkserver_preload([preload])
         with ExitStack() as stack:
             folder = stack.enter_context(scratch.folder(None))
-            variables = {**_wished(), **_NO_THREADS, **_path()}
-            with deaf_to_sigint(), _temporary_files_in(folder), _environment(variables):
-                self.ensure_running()
+            begun = Future[None]()
+            self._ended = threading.Event()
+            threading.Thread(
+                target=self._keep, args=(folder, begun, self._ended), name="fork server", daemon=True
+            ).start()
+            begun.result()
             self._folder = stack.pop_all()
+
+    def _keep(self, folder: str, begun: "Future[None]", ended: threading.Event) -> None:
+        """Start the server on a thread that stays: the kernel ends a process with the thread that started it."""
+        variables = {**_wished(), **_NO_THREADS, **_path()}
+        try:
+            with deaf_to_sigint(), _temporary_files_in(folder), _environment(variables):
+                super().ensure_running()
+        except BaseException as error:  # for the thread that waits
+            begun.set_exception(error)
+            return
+        begun.set_result(None)
+        ended.wait()
 
     def _end(self) -> None:
         """End the server at once; the kernel ends whatever worker is left."""
@@ -104,10 +137,15 @@ class _Server(forkserver.ForkServer):
             if self._forkserver_pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(self._forkserver_pid, signal.SIGKILL)
-                self._stop()
+                try:
+                    self._stop()
+                except ChildProcessError:  # somebody else has waited for it
+                    self._forkserver_pid = self._forkserver_address = None
+            self._ended.set()
 
 
 _server = _Server()
+os.register_at_fork(after_in_child=_server.forget)
 
 
 class _Copy(popen_forkserver.Popen):

@@ -1,7 +1,7 @@
 """Processes that never outlive the job that started them.
 
-As a Dask preload (`preload="pipeline.processes"`) it binds a worker to the process of its nanny, which alone speaks
-to the user.
+As a Dask preload (`preload="pipeline.processes"`) it binds a worker to the process that started it: that of its nanny,
+which alone speaks to the user, or the fork server, which is bound to that one.
 """
 
 import ctypes
@@ -47,7 +47,7 @@ def deaf_to_sigint() -> Iterator[None]:
 
 
 def dask_setup(worker: Any) -> None:
-    """Bind a Dask worker to its nanny: what a preload is called with."""
+    """Bind a Dask worker to what started it: what a preload is called with."""
     die_with_parent()
     # What a task raises the client gets, and says once; a scheduler that is gone is the job's own end.
     logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
@@ -103,6 +104,37 @@ def test_where_it_cannot_be_started_workers_start_afresh(
     with fork_server.held() as settings:
         assert settings == {}
         assert servers() == []
+
+
+def test_it_outlives_the_thread_of_its_first_holder() -> None:
+    """Two jobs in two threads share it; the one that began first may end first."""
+    holds, leave = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with fork_server.held():
+            holds.set()
+            leave.wait()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    holds.wait()
+    with fork_server.held():
+        leave.set()
+        thread.join()
+        time.sleep(0.5)
+        assert told()["server"] == servers()[0]
+    assert servers() == []
+
+
+def test_a_server_that_others_have_waited_for_is_no_error() -> None:
+    """Where a program waits for all its children, processes start afresh, and the next holder has a server again."""
+    with fork_server.held():
+        [server] = servers()
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
+        assert told()["server"] == os.getpid()
+    with fork_server.held():
+        assert told()["server"] == servers()[0]
 
 
 def test_without_the_server_workers_start_afresh() -> None:

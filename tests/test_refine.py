@@ -166,7 +166,8 @@ def test_what_cannot_be_refined_is_left() -> None:
 
 
 @pytest.mark.parametrize("few", [True, False])
-def test_the_hook_ends_a_search(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cuts", [(0, 1000, 3000), (0, 3000)])
+def test_the_hook_ends_a_search(few: bool, cuts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook that says stop, and the deadline, end the search with the best so far; iterations are counted on."""
     monkeypatch.setattr(refine, "FEW", 2**20 if few else 0)
     X = rows_of("blobs", 3000, seed=3)
@@ -176,7 +177,7 @@ def test_the_hook_ends_a_search(few: bool, monkeypatch: pytest.MonkeyPatch) -> N
         seen.append(progress)
         return progress.inertia < seen[0].inertia
 
-    with blocked(X, (0, 1000, 3000)) as blocks:
+    with blocked(X, cuts) as blocks:
         fit, found = refined(blocks, X[:9], hook=hook)
         assert (found.stop, found.n_iter) == ("stopped", seen[-1].iteration)
         assert found.inertia < fit.inertia
