@@ -67,11 +67,17 @@ class _Server(forkserver.ForkServer):
     _forkserver_address: str | None
 
     def __init__(self) -> None:
+        self._inherited: tuple[ExitStack, ...] = ()
+        self._folder = ExitStack()
         self.forget()
 
     def forget(self) -> None:
-        """Know of no server, as a process does that has just been forked: the server is its parent's."""
+        """Know of no server, as a process does that has just been forked: the server is its parent's.
+
+        The parent's folder is not let go of: that would remove it.
+        """
         super().__init__()
+        self._inherited = (*self._inherited, self._folder)
         self._counting = threading.Lock()
         self._n_holders = 0
         self._folder = ExitStack()
@@ -139,7 +145,10 @@ class _Server(forkserver.ForkServer):
                     os.kill(self._forkserver_pid, signal.SIGKILL)
                 try:
                     self._stop()
-                except ChildProcessError:  # somebody else has waited for it
+                except (
+                    ChildProcessError,
+                    FileNotFoundError,
+                ):  # others have waited for it, or swept its folder
                     self._forkserver_pid = self._forkserver_address = None
             self._ended.set()
 

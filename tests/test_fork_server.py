@@ -1,5 +1,6 @@
 """The process whose copies workers are: what copies find, what it leaves alone, and that it ends."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -124,6 +125,17 @@ def test_it_outlives_the_thread_of_its_first_holder() -> None:
         time.sleep(0.5)
         assert told()["server"] == servers()[0]
     assert servers() == []
+
+
+def test_forked_children_leave_it_alone() -> None:
+    """A child that the job forks knows of no server, and does not take its folder along."""
+    with fork_server.held():
+        child = os.fork()
+        if child == 0:
+            os._exit(fork_server._server.is_running)
+        assert os.waitpid(child, 0)[1] == 0
+        subprocess.run(["true"], check=True, preexec_fn=gc.collect)
+        assert told()["server"] == servers()[0]
 
 
 def test_a_server_that_others_have_waited_for_is_no_error() -> None:
