@@ -127,8 +127,8 @@ class _Server(forkserver.ForkServer):
 
     def _keep(self, folder: str, begun: "Future[None]", ended: threading.Event) -> None:
         """Start the server on a thread that stays: the kernel ends a process with the thread that started it."""
-        variables = {**_wished(), **_NO_THREADS, **_path()}
         try:
+            variables = {**_wished(), **_NO_THREADS, **_path()}
             with deaf_to_sigint(), _temporary_files_in(folder), _environment(variables):
                 super().ensure_running()
         except BaseException as error:  # for the thread that waits
