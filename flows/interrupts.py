@@ -4,12 +4,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Final
 
 GRACE_SECONDS: Final = 6.0
+_LOST_SECONDS: Final = 0.02
 _SHOW_CURSOR: Final = "\x1b[?25h"
 
 
@@ -24,7 +26,8 @@ class Interrupts:
         self.stop = stop
         self.signal: int | None = None
         self._grace_seconds = grace_seconds
-        self._watchdog: threading.Timer | None = None
+        self._timers: list[threading.Timer] = []
+        self._lost = False
         self._depth = 0
 
     @property
@@ -39,32 +42,58 @@ class Interrupts:
 
     @property
     def _message(self) -> str:
-        return f"interrupted by {signal.Signals(self.signal or 0).name}"
+        return f"interrupted by {self._name}"
+
+    @property
+    def _name(self) -> str:
+        return signal.Signals(self.signal or 0).name
 
     @contextmanager
     def handled(self) -> Iterator[None]:
         """Handle both signals within the block, in the main thread; may be entered again within itself."""
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        hook = sys.unraisablehook
+        sys.unraisablehook = partial(self._unraisable, hook)
         self._depth += 1
         try:
             yield
         finally:
             self._depth -= 1
+            sys.unraisablehook = hook
             for number, handler in before.items():
                 signal.signal(number, handler)
-            if self._depth == 0 and self._watchdog is not None:
-                self._watchdog.cancel()  # the block has ended in time: what comes after it is not the job
+            if self._depth == 0:
+                for timer in self._timers:
+                    timer.cancel()  # the block has ended in time: what comes after it is not the job
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        again, self._lost = self._lost, False
+        if again:
+            raise Interrupted(self._name)
         if self.signal is not None:
             self._exit()
         self.signal = number
         self.stop.set()
-        # An exception raised by a handler can be lost (in a finalizer) or wait on a library's thread.
-        self._watchdog = threading.Timer(self._grace_seconds, self._exit)
-        self._watchdog.daemon = True
-        self._watchdog.start()
-        raise Interrupted(signal.Signals(number).name)
+        # What a handler raises can wait on a library's thread.
+        self._after(self._grace_seconds, self._exit)
+        raise Interrupted(self._name)
+
+    def _unraisable(
+        self, hook: Callable[["sys.UnraisableHookArgs"], None], error: "sys.UnraisableHookArgs"
+    ) -> None:
+        """Raise again, a moment later, what a finalizer or a callback from C code has swallowed."""
+        if not isinstance(error.exc_value, Interrupted):
+            hook(error)
+            return
+        self._lost = True
+        main, number = threading.main_thread().ident or 0, self.signal or signal.SIGINT
+        self._after(_LOST_SECONDS, partial(signal.pthread_kill, main, number))
+
+    def _after(self, seconds: float, then: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, then)
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
 
     def _exit(self) -> None:
         """End now: the kernel kills the children with this process, and nothing uncommitted is visible."""

@@ -1,5 +1,6 @@
 """Signals at any moment: nothing of the job lives ten seconds later, and readers see whole runs only."""
 
+import ctypes
 import os
 import random
 import signal
@@ -228,6 +229,21 @@ def test_the_first_signal_sets_stop_and_raises() -> None:
     assert interrupts.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) is before
     assert until(lambda: not any(isinstance(thread, threading.Timer) for thread in threading.enumerate()), 5)
+
+
+def test_a_signal_within_a_callback_from_c_raises_all_the_same(capfd: pytest.CaptureFixture[str]) -> None:
+    """Where ctypes swallows the exception, it is raised again in a moment, and no traceback is printed."""
+    signalled = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))
+
+    def waits() -> None:
+        signalled()
+        time.sleep(60)
+
+    interrupts = Interrupts(threading.Event(), grace_seconds=600)
+    with interrupts.handled(), pytest.raises(Interrupted):
+        waits()
+    assert interrupts.exit_code == 130
+    assert capfd.readouterr().err == ""
 
 
 LINGERING = """
