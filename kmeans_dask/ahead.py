@@ -21,7 +21,7 @@ _OF_WORKERS: Final = (
 )  # fmt: skip
 _OF_CLIENTS: Final = (
     "draw_kernels.add_gains", "kernels.corner_distance", "kernels.explained", "kernels.means_of",
-    "kernels.round_totals", "pruning.add_movements",
+    "kernels.round_totals", "bounds.add_movements",
 )  # fmt: skip
 
 

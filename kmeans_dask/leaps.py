@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from kmeans_dask import sums
 from kmeans_dask.blocks import Block, Floats
+from kmeans_dask.bounds import Bounds, add_movements
 from kmeans_dask.kernels import compiled, explained, means_of, round_totals
 from kmeans_dask.passes import balls_of, digest, scan_of, tile_sums_of
-from kmeans_dask.pruning import add_movements, relabel_rows
+from kmeans_dask.pruning import relabel_rows
 from kmeans_dask.scans import write_scan
 from kmeans_dask.steps import Step, passed
 
@@ -24,12 +24,12 @@ CANCELLED = 2.0**-24  # of what rows hold in all: an inertia below has lost too 
 class Course:
     """How a trial goes on: for how many moves at most, and when it ends before.
 
-    n_rows: of all blocks. moved (2, k): see `pruning.add_movements`. squares, bar, hope: see `lloyd.Trial`; last: the
+    n_rows: of all blocks. bounds: before the first move. squares, bar, hope: see `lloyd.Trial`; last: the
     inertia before, infinite for none. sq_shift: of `lloyd.Limits`.
     """
 
     n_rows: int
-    moved: Floats
+    bounds: Bounds
     most: int
     sq_shift: float
     squares: float
@@ -46,9 +46,7 @@ class Landing:
     before: Floats
     centroids: Floats
     names: tuple[str, str]
-    moved: Floats
-    thresholds: npt.NDArray[np.float32]
-    drift: float
+    bounds: Bounds
     last: float
 
 
@@ -59,28 +57,29 @@ def leap(blocks: Sequence[Block], step: Step, course: Course) -> Landing | None:
         return None
     state = passed([block], step)
     centroids, before = step.centroids.copy(), (step.centroids if step.before is None else step.before).copy()
-    moved, thresholds = course.moved.copy(), step.thresholds.copy()
-    n_changed, n_moves, drift, last = advance(
+    bounds = course.bounds.copy()
+    n_changed, n_moves, bounds.drift, last = advance(
         (block.tiles, block.n_rows, block.weights), balls_of(block), tile_sums_of(block, step.factors),
         scan_of(centroids, block.tiles.dtype), (step.factors, step.scales.columns - sums.BITS),
-        state.known[0], state.totals, (before, centroids, moved, thresholds, step.drift),
+        (*state.known[0], state.radii), state.totals,
+        (before, centroids, (bounds.moved, bounds.thresholds, bounds.owed), bounds.drift),
         (course.most, course.sq_shift), (course.squares, course.last, course.bar, course.hope), state.changed,
     )  # fmt: skip
     if n_moves:
         state.changed, state.names = n_changed, (step.names[1], digest(centroids, step.names[1]))
     block.cache[step.run] = state
-    return Landing(n_moves, before, centroids, state.names, moved, thresholds, drift, last)
+    return Landing(n_moves, before, centroids, state.names, bounds, last)
 
 
 @compiled()
 def advance(rows, balls, tile_sums, scan, scales, known, totals, path, limits, trial, changed):  # type: ignore[no-untyped-def]
     """Move and pass until a pass may end the run, or its inertia must be told otherwise; all in place.
 
-    path = (centroids before, centroids (k, d), moved, thresholds, drift); scales = (factors, units of the columns);
-    changed: labels, by the pass before. Returns those of the last pass, the moves, the drift and the inertia before
-    the last move.
+    path = (centroids before, centroids (k, d), bounds, drift): see `bounds.add_movements`; scales = (factors, units of
+    the columns); changed: labels, by the pass before. Returns those of the last pass, the moves, the drift and the
+    inertia before the last move.
     """
-    before, centroids, moved, thresholds, drift = path
+    before, centroids, bounds, drift = path
     squares, last, bar, hope = trial
     k, d = centroids.shape
     every, no_weights = np.ones(k, np.bool_), np.empty((3, 0), np.int64)
@@ -96,16 +95,17 @@ def advance(rows, balls, tile_sums, scan, scales, known, totals, path, limits, t
             return changed, n_moves, drift, last
         means = centroids.copy()
         means_of(limbs, totals[2], (limbs_before[:, :, : counts.shape[0]], counts), scales[1], every, means)
-        new_moved, new_thresholds = moved.copy(), thresholds.copy()
-        rise, sq_shift = add_movements(centroids, means, new_moved, new_thresholds)
+        radii, new = known[4].copy(), (bounds[0].copy(), bounds[1].copy(), bounds[2].copy())
+        rise, sq_shift = add_movements(centroids, means, radii, new)
         if (changed == 0 and (means == centroids).all()) or (limits[1] > 0 and sq_shift <= limits[1]):
             return changed, n_moves, drift, last
-        before[:], centroids[:], moved[:], thresholds[:] = centroids, means, new_moved, new_thresholds
+        before[:], centroids[:], known[4][:] = centroids, means, radii
+        bounds[0][:], bounds[1][:], bounds[2][:] = new
         drift += rise
         limbs_before[:], counts = limbs, totals[2].copy()
         last, n_moves = inertia, n_moves + 1
         write_scan(centroids, scan[2][1], scan[0], scan[1], scan[2][0])
-        step = (thresholds, drift, False)
+        step = (bounds[1], drift, False)
         changed = relabel_rows(rows, balls, tile_sums, scan, centroids, step, scales[0], known, totals)
 
 

@@ -7,15 +7,16 @@ scikit-learn does; every sum is exact, so the result does not depend on blocks, 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, passes, pruning, sums
+from kmeans_dask import kernels, passes, sums
 from kmeans_dask.blocks import Blocks, Floats
+from kmeans_dask.bounds import Bounds
 from kmeans_dask.leaps import CANCELLED, Course, Landing, leap
 from kmeans_dask.packing import moments
 from kmeans_dask.passes import Candidate, Exponents, Partials
@@ -175,6 +176,7 @@ class _Run:
     inertia: float = math.inf
     last: float = field(default_factory=time.monotonic)
     step: Step = field(init=False)
+    owed: Floats = field(init=False)  # of the step
     partials: Partials = field(init=False)
     explained_by: Partials | None = None  # of which the centroids are the means
     leaps: bool = field(init=False)
@@ -190,7 +192,7 @@ class _Run:
             return
         most, trial = self.limits.max_iter - self.n_iter - 1, self.trial
         course = Course(
-            self.blocks.summary.n_samples, self.path.moved, most, self.limits.sq_shift,
+            self.blocks.summary.n_samples, self.path.bounds, most, self.limits.sq_shift,
             self.squares, self.inertia, trial.bar, trial.hope,
         )  # fmt: skip
         step = self.path.step(self.blocks, exact=False)
@@ -204,7 +206,10 @@ class _Run:
     def iterate(self) -> None:
         """Pass over the rows at the centroids and move them, or stop."""
         before = self.inertia
-        self.step = self.path.step(self.blocks, exact=self.squares == math.inf)
+        self.step, self.owed = (
+            self.path.step(self.blocks, exact=self.squares == math.inf),
+            self.path.bounds.owed,
+        )
         self.partials = _pass(self.blocks, self.step)
         self._tell_inertia()
         hopeless = self.inertia - self.trial.hope * (before - self.inertia) > self.trial.bar
@@ -222,7 +227,7 @@ class _Run:
         if step.before is not None and partials.changed == 0 and np.array_equal(new, step.centroids):
             self.stop = "converged"
             return
-        sq_shift = self.path.move(new)
+        sq_shift = self.path.move(new, partials.radii)
         self.stop = _stop(sq_shift, self.limits, self.n_iter, bool(wants_stop))
 
     def _tell_inertia(self) -> None:
@@ -250,7 +255,7 @@ class _Run:
     def fit(self, stop: Stop) -> Fit:
         """Return the finished run."""
         if self.trial.squares < math.inf:
-            centroids, end = self.step.centroids, end_of(self.step)
+            centroids, end = self.step.centroids, end_of(self.step, self.owed)
             value = _value(self.partials, self.step.scales, self.inertia)
         else:
             step = self.path.step(self.blocks, exact=True)
@@ -276,14 +281,14 @@ class Track:
     before: Floats | None = None
     name: str = field(init=False)
     name_before: str = ""
-    moved: Floats = field(init=False)  # (2, k): see `pruning.add_movements`
-    thresholds: npt.NDArray[np.float32] = field(init=False)  # (k,): see `Step`
-    drift: float = 0.0
+    bounds: Bounds = field(init=False)
 
     def __post_init__(self) -> None:
         self.name = passes.digest(self.centroids)
-        self.moved = np.zeros((2, len(self.centroids)))
-        self.thresholds = np.zeros(len(self.centroids), np.float32)
+        self.bounds = Bounds.of(len(self.centroids))
+        if self.origin and self.origin.owed.size:
+            self.bounds.owed = self.origin.owed
+            self.origin = replace(self.origin, owed=self.origin.owed[:0])  # of no use to a pass
 
     def step(self, blocks: Blocks, *, exact: bool) -> Step:
         """Return the next pass over these blocks."""
@@ -294,8 +299,8 @@ class Track:
             before=self.before,
             centroids=self.centroids,
             scan=passes.scan_of(self.centroids, blocks.dtype),
-            thresholds=self.thresholds,
-            drift=self.drift,
+            thresholds=self.bounds.thresholds,
+            drift=self.bounds.drift,
             scales=scales,
             factors=blocks.summary.factors,
             inertia_factor=sums.scale(scales.inertia),
@@ -303,33 +308,34 @@ class Track:
             origin=self.origin if self.before is None else None,
         )
 
-    def move(self, centroids: Floats) -> float:
-        """Go on to these centroids; return the sum of the squares of how far each feature of each moved."""
-        self.thresholds = self.thresholds.copy()  # a pass may still hold the old ones
-        rise, sq_shift = pruning.add_movements(self.centroids, centroids, self.moved, self.thresholds)
-        self.drift += rise
+    def move(self, centroids: Floats, radii: Floats) -> float:
+        """Go on to these centroids; return the sum of the squares of how far each feature of each moved.
+
+        radii: see `Partials`, of the last pass.
+        """
+        self.bounds, sq_shift = self.bounds.after(self.centroids, centroids, radii)
         self.before, self.centroids = self.centroids, centroids
         # Of the way here too: what blocks remember holds by how far centroids have moved.
         self.name_before, self.name = self.name, passes.digest(centroids, self.name)
-        return float(sq_shift)
+        return sq_shift
 
     def land(self, landing: Landing) -> None:
         """Go on to where a leap has ended."""
-        self.before, self.centroids, self.moved = landing.before, landing.centroids, landing.moved
-        self.thresholds, self.drift = landing.thresholds, landing.drift
+        self.before, self.centroids, self.bounds = landing.before, landing.centroids, landing.bounds
         self.name_before, self.name = landing.names
 
 
 def remember(blocks: Blocks, centroids: Floats, run: str) -> End:
     """Let blocks remember all rows' labels under centroids, (k, d), as the end of a run."""
-    step = Track(run, centroids).step(blocks, exact=False)
+    track = Track(run, centroids)
+    step = track.step(blocks, exact=False)
     _pass(blocks, step)
-    return end_of(step)
+    return end_of(step, track.bounds.owed)
 
 
-def end_of(step: Step) -> End:
-    """Return where a run ended whose last pass this was."""
-    return End(step.run, step.names[1], step.centroids, step.thresholds, step.drift)
+def end_of(step: Step, owed: Floats) -> End:
+    """Return where a run ended whose last pass this was; owed: see `Bounds`."""
+    return End(step.run, step.names[1], step.centroids, step.thresholds, step.drift, owed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class Partials:
     sums: Limbs  # (3, d, k)
     inertia: int
     changed: int
+    radii: Floats  # (k,): how far rows are from the centroid of their cluster, at most
 
     def combined(self, other: "Partials") -> "Partials":
         """Return the partials of both sets of rows."""
@@ -36,6 +37,7 @@ class Partials:
             sums.added(self.sums, other.sums),
             self.inertia + other.inertia,
             self.changed + other.changed,
+            np.maximum(self.radii, other.radii),
         )
 
 

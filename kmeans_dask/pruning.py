@@ -5,38 +5,9 @@ import numpy as np
 from kmeans_dask.kernels import TILE, compiled
 from kmeans_dask.ledgers import move_rows, move_tile, room_for_moves
 from kmeans_dask.rivals import narrow, rivals, room_for
-from kmeans_dask.scans import FEW, judge
+from kmeans_dask.scans import FEW, judge, room_for_rows
 
 _PATIENCE = 8  # for how many looks at a tile not to look for rivals after there were too many
-
-
-@compiled()
-def add_movements(before, after, moved, thresholds):  # type: ignore[no-untyped-def]
-    """Add how far each centroid, (k, d), moved, and the largest movement of the others, to moved, (2, k), rounded up.
-
-    thresholds (k,) float32: what the two come to, out; returned are the largest rise of one, NaN where they overflow,
-    and the sum of the squares of all differences, one after the other.
-    """
-    k = before.shape[0]
-    movements, sq_shift = np.zeros(k), 0.0
-    for j in range(k):
-        for f in range(before.shape[1]):
-            difference = after[j, f] - before[j, f]
-            movements[j] += difference * difference
-            sq_shift += difference * difference
-        movements[j] = np.sqrt(movements[j]) * (1.0 + 1e-9)
-    first, second = np.argmax(movements), 0.0
-    for j in range(k):
-        second = second if j == first else max(second, movements[j])
-    rise = 0.0
-    for j in range(k):
-        moved[0, j] += movements[j]
-        moved[1, j] += second if j == first else movements[first]
-        threshold = np.float32((moved[0, j] + moved[1, j]) * (1.0 + 2.0**-20))
-        higher = np.float64(threshold) - np.float64(thresholds[j])
-        rise = rise if higher <= rise else higher  # NaN stays
-        thresholds[j] = threshold
-    return rise, sq_shift
 
 
 @compiled()
@@ -69,7 +40,7 @@ def gap_of(step, labels, slack):  # type: ignore[no-untyped-def]
 def rows_to_look_at(t, first, stop, step, state, which):  # type: ignore[no-untyped-def]
     """Write which rows of a tile may have another nearest centroid than in the last pass; return how many."""
     thresholds, drift, fresh = step
-    labels, slack, owners, gaps = state
+    labels, slack, owners, gaps, _ = state
     if fresh or (owners[t] >= 0 and not thresholds[owners[t]] < gaps[t]):
         for r in range(stop - first):
             which[r] = r
@@ -85,7 +56,7 @@ def rows_to_look_at(t, first, stop, step, state, which):  # type: ignore[no-unty
 @compiled()
 def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type: ignore[no-untyped-def]
     """Note the first labels and slack of a tile's rows, and add the rows to the sums."""
-    labels, slack, owners, gaps = state
+    labels, slack, owners, gaps, _ = state
     first, n = places[0], places.shape[0]
     most, n_most = rows_found[0][n // 2], 0
     for r in range(n):
@@ -101,7 +72,17 @@ def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type:
         which[count], old[count], new[count] = r, most if whole else -1, label
         count += not (whole and label == most)
     move_rows(ledger, lanes, places, count)
+    widen(state[4], rows_found, n)
     owners[t], gaps[t] = -1, -np.inf
+
+
+@compiled()
+def widen(radii, rows_found, n):  # type: ignore[no-untyped-def]
+    """Widen the radii of clusters to the first n scanned rows."""
+    labels, _, distances = rows_found
+    for r in range(n):
+        if not distances[r] <= radii[labels[r]]:
+            radii[labels[r]] = distances[r]
 
 
 @compiled()
@@ -111,19 +92,27 @@ def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-unty
     which, old, new = ledger[3]
     changed = 0
     for r in range(places.shape[0]):
-        at, label = places[r], rows_found[0][r]
+        at = places[r]
         slack[at] = rows_found[1][r]
-        which[changed], old[changed], new[changed] = r, labels[at], label
-        changed += labels[at] != label
-        labels[at] = label
+        which[changed] = r
+        changed += labels[at] != rows_found[0][r]
+    for i in range(changed):
+        at, label = places[which[i]], rows_found[0][which[i]]
+        old[i], new[i], labels[at] = labels[at], label, label
+    widen(state[4], rows_found, places.shape[0])
     move_rows(ledger, lanes, places, changed)
     return changed
 
 
 @compiled()
-def own(ledger, lanes, places, t, label, lead, tile_sums, step, state):  # type: ignore[no-untyped-def]
-    """Give a whole tile to one centroid, nearer by `lead` than any other; return how many labels changed."""
-    labels, _, owners, gaps = state
+def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state):  # type: ignore[no-untyped-def]
+    """Give a whole tile to one centroid, nearer by `lead` than any other; return how many labels changed.
+
+    farthest: how far its rows are from that centroid, at most.
+    """
+    labels, _, owners, gaps, radii = state
+    if not farthest <= radii[label]:
+        radii[label] = farthest
     first, stop = places[0], places[0] + places.shape[0]
     old = np.int32(-1) if step[2] else owners[t]
     threshold = np.float64(step[0][label])
@@ -196,17 +185,17 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
 
     block = (tiles, n_rows, weights), balls = (centres, radii), tile_sums = (high, low), scan: see `scans.judge`: in.
     step = (thresholds (k,) float32, drift, fresh), factors (d + 1,): in. totals: see `ledgers`, from zero when fresh.
-    state = (labels (n_rows,) int32, slack (n_rows,) float32, owners (n_tiles,) int32, gaps (n_tiles,) float64): in and
-    out. A row is looked at when the movement of its centroid plus the largest of the others' since its last scan
-    reaches its slack; an owned tile likewise, as a whole. gaps: the threshold, or for tiles without an owner the drift,
-    the largest rise of any threshold, at which a tile must be looked at. owners: the centroid nearest to all rows, or
-    -1, or less where rivals were found to be too many, and are not looked for again the next times.
+    state = (labels (n_rows,) int32, slack (n_rows,) float32, owners (n_tiles,) int32, gaps (n_tiles,) float64, radii
+    (k,) float64: how far the rows of each cluster are from its centroid, at most): in and out. A row is looked at when
+    the threshold of its cluster, see `bounds`, reaches its slack; an owned tile likewise, as a whole. gaps: the
+    threshold, or for tiles without an owner the drift, at which a tile must be looked at. owners: the centroid nearest
+    to all rows, or -1, or less where rivals were found to be too many, and are not looked for again the next times.
     """
     tiles, n_rows, weights = block
     thresholds, _, fresh = step
-    _, _, owners, gaps = state
+    _, _, owners, gaps, _ = state
     k = centroids.shape[0]
-    rows_found = (np.empty(TILE, np.int32), np.empty(TILE, np.float32))
+    rows_found = room_for_rows()
     (columns, sq_distances, found), local = room_for(scan, centroids)
     every, lanes, which = np.arange(k), np.arange(TILE), np.empty(TILE + 1, np.int64)
     few = np.zeros((tiles.shape[1], FEW), tiles.dtype)
@@ -225,7 +214,8 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
             n, bound = rivals(balls[0][t], balls[1][t], columns, centroids, sq_distances, found)
         if n == 1:
             label = np.int32(found[0])
-            changed += own(ledger, tiles[t], whole, t, label, bound, tile_sums, step, state)
+            farthest = (np.sqrt(sq_distances[label]) + balls[1][t]) * (1.0 + 2.0**-30) + 2.0**-500
+            changed += own(ledger, tiles[t], whole, t, label, bound, farthest, tile_sums, step, state)
             continue
         near_whole, near_few, far_whole, far_few = ways(n, count, k, tiles.shape[1])
         is_near = min(near_whole, near_few) < min(far_whole, far_few)

@@ -4,7 +4,7 @@ What is known of rows whose centroid stays, and of which none that is added come
 are scanned. So labels and sums are those of a first pass over all rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,18 +23,20 @@ class End:
     centroids: Floats
     thresholds: npt.NDArray[np.float32]
     drift: float
+    owed: Floats  # see `bounds.Bounds`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Origin:
     """The end from which a run of k centroids starts, and the place of each of its centroids there, -1 for none.
 
-    added: the places of the others, (m,) int64.
+    added: the places of the others, (m,) int64. owed (k, k): what the start's bounds begin with.
     """
 
     end: End
     places: npt.NDArray[np.int32]
     added: npt.NDArray[np.int64]
+    owed: Floats
 
     @classmethod
     def of(cls, end: End, places: npt.NDArray[np.int32], start: Floats) -> "Origin":
@@ -42,7 +44,11 @@ class Origin:
         same = (places >= 0) & (start[places] == end.centroids).all(axis=1)
         is_added = np.ones(len(start), np.bool_)
         is_added[places[same]] = False
-        return cls(end, np.where(same, places, np.int32(-1)), np.flatnonzero(is_added))
+        owed = np.zeros((len(start), len(start)) if end.owed.size else (0, 0))
+        if end.owed.size:
+            owed[np.ix_(places[same], places[same])] = end.owed[np.ix_(same, same)]
+        placed = np.where(same, places, np.int32(-1))
+        return cls(replace(end, owed=owed[:0]), placed, np.flatnonzero(is_added), owed)
 
 
 @compiled()

@@ -7,7 +7,7 @@ to m: |m - b|^2 - |m - a|^2 > 2 r |a - b|. What is left are rivals; of one, the 
 import numpy as np
 
 from kmeans_dask.kernels import TILE, compiled
-from kmeans_dask.scans import judge
+from kmeans_dask.scans import judge, room_for_rows
 
 _KEPT = 0.1  # a centroid stays a rival unless it is farther by this share of the radius: else rows come back at once
 
@@ -151,7 +151,7 @@ def room_for(scan, centroids):  # type: ignore[no-untyped-def]
 @compiled()
 def label_rows(tiles, n_rows, balls, scan, centroids, labels):  # type: ignore[no-untyped-def]
     """Write each row's label, (n_rows,) int32, exactly as `settle` defines it; balls = (centres, radii)."""
-    rows_found = (np.empty(TILE, np.int32), np.empty(TILE, np.float32))
+    rows_found = room_for_rows()
     k = centroids.shape[0]
     thresholds, lanes, every = np.zeros(k, np.float32), np.arange(TILE), np.arange(k)
     (columns, sq_distances, found), local = room_for(scan, centroids)

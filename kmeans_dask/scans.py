@@ -151,13 +151,15 @@ def slack_of_width(width: int) -> Kernel:
     best_at, second_at, label_at = 4 * width, 5 * width, 6 * width
 
     @compiled()
-    def slack_of(work, squares, doubts, thresholds, candidates, bound, labels, slack):  # type: ignore[no-untyped-def]
-        """Write labels and slack, (width,) each, of scanned rows; return how many are left to settle.
+    def slack_of(work, squares, doubts, thresholds, candidates, bound, found):  # type: ignore[no-untyped-def]
+        """Write labels, slack and distances, (width,) each, of scanned rows; return how many are left to settle.
 
         A row's slack is by how much its nearest centroid is nearer than any other, less all rounding, plus the
-        threshold of its label; -inf where the two best are too close to call, or not numbers. candidates: the
-        centroids scanned; bound: what the squared distances of others exceed the nearest one's by.
+        threshold of its label; -inf where the two best are too close to call, or not numbers. Its distance is that
+        from its nearest centroid, or more. candidates: the centroids scanned; bound: what the squared distances of
+        others exceed the nearest one's by.
         """
+        labels, slack, distances = found
         of_centroids, doubt, floor = doubts
         number = work.dtype.type
         more, less, floor = number(1.0 + doubt), number(1.0 - doubt), number(floor)
@@ -176,6 +178,8 @@ def slack_of_width(width: int) -> Kernel:
             others = work[best_at + r] + beyond + squares[r] * less - floor
             far = others if others < far else far
             near, far = np.sqrt(near if near > zero else zero), np.sqrt(far if far > zero else zero)
+            distance = np.float32(near + near * (margin + margin)) + np.float32(2.0**-140)
+            distances[r] = distance if distance < np.float32(np.inf) else np.float32(np.inf)
             gap = (far - near) - (far + near) * margin
             work[r] = gap if clear else none
             unsettled += 0 if clear else 1
@@ -194,6 +198,12 @@ scan_tile, scan_few = scan_of_width(TILE), scan_of_width(FEW)
 scan_wide_tile = scan_of_width(TILE, wide=True)
 squares_of_tile, squares_of_few = squares_of_width(TILE), squares_of_width(FEW)
 slack_of_tile, slack_of_few = slack_of_width(TILE), slack_of_width(FEW)
+
+
+@compiled()
+def room_for_rows():  # type: ignore[no-untyped-def]
+    """Return the room for what is found of the rows of a tile: labels, slack, distances."""
+    return np.empty(TILE, np.int32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
 
 
 @compiled()
@@ -303,7 +313,7 @@ def add_distances(lanes, centroids, candidates, some, is_open, best, totals):  #
 
 @compiled()
 def judge(tiles, scan, centroids, thresholds, rows, candidates, bound, found):  # type: ignore[no-untyped-def]
-    """Scan rows in lanes, of the block or gathered, and write their labels and slack to found = (labels, slack).
+    """Scan rows in lanes, of the block or gathered, and write what is found of them: see `slack_of_tile`.
 
     scan = (negative, squares, doubts): see `scan_tile` for the first two, of the candidates; the squares are lowered
     by half of what rounding can do to a score. doubts = (of each centroid, (k4,): what it can do through a centroid;
@@ -319,11 +329,11 @@ def judge(tiles, scan, centroids, thresholds, rows, candidates, bound, found):  
         else:
             scan_tile(flat, scan[0], scan[1], work)
         squares_of_tile(flat, squares)
-        unsettled = slack_of_tile(work, squares, scan[2], thresholds, candidates, bound, found[0], found[1])
+        unsettled = slack_of_tile(work, squares, scan[2], thresholds, candidates, bound, found)
     else:
         scan_few(flat, scan[0], scan[1], work)
         squares_of_few(flat, squares)
-        unsettled = slack_of_few(work, squares, scan[2], thresholds, candidates, bound, found[0], found[1])
+        unsettled = slack_of_few(work, squares, scan[2], thresholds, candidates, bound, found)
     if unsettled * _MANY > lanes.shape[1]:
         if lanes.shape[0] > _AT_ONCE:
             settle_wide_lanes(lanes, centroids, candidates, found, places.shape[0])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, pruning, resume, sums
+from kmeans_dask import bounds, kernels, pruning, resume, sums
 from kmeans_dask.blocks import Block, Floats, Labels
 from kmeans_dask.passes import (
     Exponents,
@@ -68,6 +68,7 @@ class State:
     names: tuple[str, str]
     known: list[Known]
     totals: tuple[npt.NDArray[np.int64], ...]  # high, low (k, d); rows (k,); high, low of the weights
+    radii: Floats  # (k,): see `Partials`
     changed: int = 0
 
 
@@ -78,7 +79,7 @@ def lloyd_pass(blocks: Sequence[Block], step: Step) -> Partials:
     weight = sums.normalised(weight_high, weight_low) if weight_high.size else np.empty((3, 0), np.int64)
     columns = sums.normalised(high.T.copy(), low.T.copy())
     inertia = _inertia(blocks, state, step) if step.exact else 0
-    partials = Partials(rows.copy(), weight, columns, inertia, state.changed)
+    partials = Partials(rows.copy(), weight, columns, inertia, state.changed, state.radii.copy())
     blocks[0].cache[step.run] = state
     return partials
 
@@ -88,7 +89,8 @@ def passed(blocks: Sequence[Block], step: Step) -> State:
     state = _remembered(blocks, step.run)
     if state is None or not (state.names == step.names or state.names[1] == step.names[0]):
         return _resumed(blocks, step, state) or _labelled(blocks, step)
-    if state.names != step.names:
+    if state.names != step.names and step.before is not None:
+        bounds.widen(step.before, step.centroids, state.radii)
         state.changed = sum(_relabelled(block, step, state, i, fresh=False) for i, block in enumerate(blocks))
         state.names = step.names
     return state
@@ -142,16 +144,17 @@ def _resumed(blocks: Sequence[Block], step: Step, held: State | None) -> State |
     origin, added = (end.centroids, end.thresholds, end.drift, places), step.centroids[step.origin.added]
     for block, before, after in zip(blocks, state.known, known, strict=True):
         resume.carry(block.n_rows, balls_of(block), origin, added, before, after)
-    resumed = State(state.caches, step.names, known, totals)
+    radii = _placed(state.radii, places, len(step.centroids))
+    resumed = State(state.caches, step.names, known, totals, radii)
     for i, block in enumerate(blocks):
         _relabelled(block, step, resumed, i, fresh=False)
         resumed.changed += block.n_rows
     return resumed
 
 
-def _placed(total: npt.NDArray[np.int64], places: npt.NDArray[np.int32], k: int) -> npt.NDArray[np.int64]:
+def _placed(total: npt.NDArray[Any], places: npt.NDArray[np.int32], k: int) -> npt.NDArray[Any]:
     """Return what is known of clusters, (K,) or (K, d), at their places among k; of no weights, (0,), nothing."""
-    placed = np.zeros((k if total.size else 0, *total.shape[1:]), np.int64)
+    placed = np.zeros((k if total.size else 0, *total.shape[1:]), total.dtype)
     if total.size:
         placed[places[places >= 0]] = total[places >= 0]
     return placed
@@ -172,7 +175,7 @@ def _labelled(blocks: Sequence[Block], step: Step) -> State:
         np.zeros(k if weighted else 0, np.int64), np.zeros(k if weighted else 0, np.int64),
     )  # fmt: skip
     caches = tuple(block.cache for block in blocks)
-    state = State(caches, step.names, [_room(block) for block in blocks], totals)
+    state = State(caches, step.names, [_room(block) for block in blocks], totals, np.zeros(k))
     before = None if step.before is None else scan_of(step.before, blocks[0].tiles.dtype)
     for i, block in enumerate(blocks):
         _relabelled(block, step, state, i, fresh=True)
@@ -191,7 +194,7 @@ def _relabelled(block: Block, step: Step, state: State, i: int, *, fresh: bool) 
             (block.tiles, block.n_rows, block.weights),
             balls_of(block), tile_sums_of(block, step.factors), step.scan, step.centroids,
             (step.thresholds, step.drift, fresh), step.factors,
-            state.known[i], state.totals,
+            (*state.known[i], state.radii), state.totals,
         )
     )  # fmt: skip
 

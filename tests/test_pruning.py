@@ -63,7 +63,10 @@ def runs(X: np.ndarray, k: int, seed: int, n_passes: int, weights: np.ndarray | 
                 blocks.map_reduce(passes.forget, run, combine=int.__add__)
             yield pruned.changed
             means = lloyd.updated(blocks, step.centroids, fresh, step.scales)
-            track.move(moved(str(rng.choice(MOVES, p=(0.7, 0.1, 0.1, 0.1))), step.centroids, means, rng))
+            track.move(
+                moved(str(rng.choice(MOVES, p=(0.7, 0.1, 0.1, 0.1))), step.centroids, means, rng),
+                pruned.radii,
+            )
 
 
 @settings(max_examples=30)
@@ -127,7 +130,7 @@ def test_most_rows_are_skipped() -> None:
         for _ in range(4):
             step = track.step(blocks, exact=False)
             partials = passed(blocks, step)
-            track.move(lloyd.updated(blocks, step.centroids, partials, step.scales))
+            track.move(lloyd.updated(blocks, step.centroids, partials, step.scales), partials.radii)
         step = track.step(blocks, exact=False)
         scanned = 0
         for state in (group[0].cache["run"] for group in blocks._groups):
@@ -155,7 +158,7 @@ def test_a_shard_that_lost_the_run_counts_the_same_changes() -> None:
             assert_equal(ours, theirs)
             assert ours.changed == theirs.changed > 0
             blocks.map_reduce(passes.forget, "fresh", combine=int.__add__)
-            track.move(lloyd.updated(blocks, step.centroids, ours, step.scales))
+            track.move(lloyd.updated(blocks, step.centroids, ours, step.scales), ours.radii)
 
 
 # Means by long division ---------------------------------------------------------------------

@@ -43,7 +43,7 @@ def test_every_pass_equals_the_loops(
                 members[row] = cluster
             new = lloyd.updated(blocks, centroids, partials, track.step(blocks, exact=True).scales)
             assert new.tolist() == addend_means(X, members, centroids, weights)
-            track.move(new)
+            track.move(new, partials.radii)
             old, centroids = labels, new
 
 
