@@ -22,6 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 NO_WEIGHTS: Floats = np.empty(0)
+NO_COPIES: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +33,7 @@ class Block:
     kept: offsets from first_row of the packed rows, (n_rows,), in any order; None: the first n_rows.
     listed: offsets of the rows that get a label or a null, sorted; None: all n_source_rows.
     weights: (n_rows,) float64, or (0,) when every row weighs 1.
+    copies: how many equal rows each packed row stands for, (n_rows,) int64, or (0,): see `repeats`.
     cache: what a run remembers between passes; may be lost at any time, and is when a block travels.
     """
 
@@ -43,7 +45,13 @@ class Block:
     kept: Offsets | None = None
     listed: Offsets | None = None
     weights: Floats = field(default_factory=lambda: NO_WEIGHTS)
+    copies: npt.NDArray[np.int64] = field(default_factory=lambda: NO_COPIES)
     cache: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_copies(self) -> int:
+        """How many rows the packed ones stand for."""
+        return int(self.copies.sum()) if self.copies.size else self.n_rows
 
     def row_ids(self) -> npt.NDArray[np.int64]:
         """Return the row id of each packed row, (n_rows,)."""

@@ -176,11 +176,15 @@ def placed(centroids, places, n_clusters):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def add_errors(sq_distances, weights, labels, factor, limbs):  # type: ignore[no-untyped-def]
-    """Add each weight * squared distance, (n,), to its cluster's accumulators, (3, k) int64; no weights: (0,)."""
-    weighted = weights.shape[0] > 0
+def add_errors(sq_distances, weights, copies, labels, factor, limbs):  # type: ignore[no-untyped-def]
+    """Add each weight * squared distance, (n,), to its cluster's accumulators, (3, k) int64, so many times.
+
+    No weights, no copies: (0,).
+    """
+    weighted, repeated = weights.shape[0] > 0, copies.shape[0] > 0
     for i in range(labels.shape[0]):
         high, middle, low = limbs_of((weights[i] * sq_distances[i] if weighted else sq_distances[i]) * factor)
-        limbs[0, labels[i]] += high
-        limbs[1, labels[i]] += middle
-        limbs[2, labels[i]] += low
+        count = copies[i] if repeated else 1
+        limbs[0, labels[i]] += high * count
+        limbs[1, labels[i]] += middle * count
+        limbs[2, labels[i]] += low * count

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from kmeans_dask import repeats
 from kmeans_dask.blocks import Block, R, Run, Summary, T, needs_rows, summarise
 from kmeans_dask.local_blocks import Call, LocalBlocks, Outcome, outcome_of, overlapping, value_of
 from kmeans_dask.spool import Buffer, is_spooled, respooled, tiles_of
@@ -34,6 +35,8 @@ class DiskBlocks:
         self.n_features = self.blocks[0].n_features
         self.dtype: np.dtype[Any] = self.blocks[0].tiles.dtype
         self.n_threads = n_threads or len(os.sched_getaffinity(0))
+        for block in self.blocks:
+            repeats.keep_all(block)  # a copy of its distinct rows would lie in memory
         self._rounds = Rounds(groups_of(self.blocks), self.n_threads)
         self.summary = self.map_reduce(summarise, combine=Summary.combined) if summary is None else summary
 

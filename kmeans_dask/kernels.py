@@ -108,6 +108,18 @@ def total_of(values, weights, factor):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def total_of_copies(values, copies, factor):  # type: ignore[no-untyped-def]
+    """Return the same of values that count so many times each, (n,) int64."""
+    high, middle, low = np.int64(0), np.int64(0), np.int64(0)
+    for i in range(values.shape[0]):
+        h, m, rest = limbs_of(values[i] * factor)
+        high += h * copies[i]
+        middle += m * copies[i]
+        low += rest * copies[i]
+    return high, middle, low
+
+
+@compiled()
 def sums_of_columns(rows, extremes, totals, counts):  # type: ignore[no-untyped-def]
     """Write of the columns of rows (n, d), less NaN: lowest and highest (d, 2), accumulators (d, 3), counts (d,).
 

@@ -14,6 +14,7 @@ from kmeans_dask.bounds import Bounds, add_movements
 from kmeans_dask.kernels import compiled, explained, means_of, round_totals
 from kmeans_dask.passes import balls_of, digest, scan_of, tile_sums_of
 from kmeans_dask.pruning import relabel_rows
+from kmeans_dask.repeats import distinct
 from kmeans_dask.scans import write_scan
 from kmeans_dask.steps import Step, passed
 
@@ -52,14 +53,14 @@ class Landing:
 
 def leap(blocks: Sequence[Block], step: Step, course: Course) -> Landing | None:
     """Make the pass of a step and, until one may end the run, moves and their passes; None where that cannot be."""
-    block = blocks[0]
-    if block.n_rows < course.n_rows or block.weights.size:
+    if blocks[0].n_rows < course.n_rows or blocks[0].weights.size:
         return None
+    block = distinct(blocks[0])
     state = passed([block], step)
     centroids, before = step.centroids.copy(), (step.centroids if step.before is None else step.before).copy()
     bounds = course.bounds.copy()
     n_changed, n_moves, bounds.drift, last = advance(
-        (block.tiles, block.n_rows, block.weights), balls_of(block), tile_sums_of(block, step.factors),
+        (block.tiles, block.n_rows, block.weights, block.copies), balls_of(block), tile_sums_of(block, step.factors),
         scan_of(centroids, block.tiles.dtype), (step.factors, step.scales.columns - sums.BITS),
         (*state.known[0], state.radii), state.totals,
         (before, centroids, (bounds.moved, bounds.thresholds, bounds.owed), bounds.drift),

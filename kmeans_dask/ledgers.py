@@ -1,8 +1,9 @@
 """The exact sums of each cluster, kept up to date as rows and whole tiles go from one to another.
 
 totals = (high, low (k, d), rows (k,), high, low of the weights, (k,) or (0,)), all int64: see `sums`.
-ledger = (weights (n_rows,) or (0,), factors (d + 1,), totals, moves); moves: room for the rows of a tile that go from
-one cluster to another, their lanes, (128,) int64, and their clusters before, -1 for none, and after, (128,) int32.
+ledger = (weights (n_rows,) or (0,), factors (d + 1,), totals, moves, copies (n_rows,) or (0,): see `blocks.Block`);
+moves: room for the rows of a tile that go from one cluster to another, their lanes, (128,) int64, and their clusters
+before, -1 for none, and after, (128,) int32.
 """
 
 import numpy as np
@@ -13,9 +14,9 @@ _WIDE = 256  # features from which rows of a tile are moved together: one row's 
 
 
 @compiled()
-def sums_of_tiles(tiles, n_rows, weights, factors, high, low):  # type: ignore[no-untyped-def]
+def sums_of_tiles(tiles, n_rows, weights, copies, factors, high, low):  # type: ignore[no-untyped-def]
     """Write each tile's sums, high and low (n_tiles, d + 1) int64, of its values and, last, of its weights, if any."""
-    weighted = weights.shape[0] > 0
+    weighted, repeated = weights.shape[0] > 0, copies.shape[0] > 0
     d = high.shape[1] - 1
     for t in range(tiles.shape[0]):
         first = t * TILE
@@ -29,8 +30,9 @@ def sums_of_tiles(tiles, n_rows, weights, factors, high, low):  # type: ignore[n
                     x = weights[first + r] * x
                 y = x * factor
                 h = np.int64(y)
-                total_high += h
-                total_low += np.int64((y - np.float64(h)) * 4294967296.0)
+                count = copies[first + r] if repeated else 1
+                total_high += h * count
+                total_low += np.int64((y - np.float64(h)) * 4294967296.0) * count
             high[t, f], low[t, f] = total_high, total_low
         high[t, d] = low[t, d] = 0
         if weighted:
@@ -39,6 +41,12 @@ def sums_of_tiles(tiles, n_rows, weights, factors, high, low):  # type: ignore[n
                 h = np.int64(y)
                 high[t, d] += h
                 low[t, d] += np.int64((y - np.float64(h)) * 4294967296.0)
+
+
+@compiled()
+def count_copies(copies, first, stop):  # type: ignore[no-untyped-def]
+    """Return how many rows some packed ones stand for."""
+    return copies[first:stop].sum() if copies.shape[0] > 0 else stop - first
 
 
 @compiled()
@@ -68,25 +76,26 @@ def move_tile(t, tile_sums, totals, n, old, new):  # type: ignore[no-untyped-def
 @compiled()
 def move_row(ledger, lanes, r, at, old, new):  # type: ignore[no-untyped-def]
     """Take the row of lane r, the block's row `at`, from a cluster's sums to another's; old -1: from none."""
-    weights, factors, totals, _ = ledger
+    weights, factors, totals, _, copies = ledger
     high, low, rows, weight_high, weight_low = totals
     d = high.shape[1]
     weighted = weights.shape[0] > 0
+    count = copies[at] if copies.shape[0] > 0 else 1
     for f in range(d):
         x = np.float64(lanes[f, r])
         if weighted:
             x = weights[at] * x
         y = x * factors[f]
         h = np.int64(y)
-        rest = np.int64((y - np.float64(h)) * 4294967296.0)
+        h, rest = h * count, np.int64((y - np.float64(h)) * 4294967296.0) * count
         high[new, f] += h
         low[new, f] += rest
         if old >= 0:
             high[old, f] -= h
             low[old, f] -= rest
-    rows[new] += 1
+    rows[new] += count
     if old >= 0:
-        rows[old] -= 1
+        rows[old] -= count
     if weighted:
         y = weights[at] * factors[d]
         h = np.int64(y)
@@ -107,8 +116,8 @@ def room_for_moves():  # type: ignore[no-untyped-def]
 @compiled()
 def move_rows(ledger, lanes, places, m):  # type: ignore[no-untyped-def]
     """Make the first m moves; places: of all lanes, (d4, width), in the block."""
-    weights, factors, totals, (which, old, new) = ledger
-    if totals[0].shape[1] >= _WIDE and m > 0:
+    weights, factors, totals, (which, old, new), copies = ledger
+    if copies.shape[0] == 0 and totals[0].shape[1] >= _WIDE and m > 0:
         move_wide_rows(weights, factors, totals, (which[:m], old[:m], new[:m]), lanes, places)
         return
     for i in range(m):

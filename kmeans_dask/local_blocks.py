@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
 
+from kmeans_dask import repeats
 from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise
 
 _GROUPS_PER_THREAD = 2
@@ -54,6 +56,9 @@ class LocalBlocks:
         self.n_threads = n_threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="kmeans")
         self._groups = _groups(self.blocks, _n_groups(self.blocks, self.n_threads))
+        if sum(block.tiles.nbytes for block in self.blocks) > repeats.MOST_BYTES:
+            for block in chain.from_iterable(self._groups):
+                repeats.keep_all(block)
         self.summary = self.map_reduce(summarise, combine=Summary.combined) if summary is None else summary
 
     def map_reduce(self, fn: Callable[..., T], *args: Any, combine: Callable[[T, T], T]) -> T:

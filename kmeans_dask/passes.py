@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, ledgers, rivals, scans, sums
+from kmeans_dask import kernels, ledgers, repeats, rivals, scans, sums
 from kmeans_dask.blocks import Block, Floats, Labels, Summary, padded, without_rows
 from kmeans_dask.sums import Limbs
 
@@ -95,7 +95,7 @@ def tile_sums_of(block: Block, factors: Floats) -> tuple[npt.NDArray[np.int64], 
     held = block.cache.get("tile sums")
     if held is None or not np.array_equal(held[0], factors):
         high, low = np.empty((2, len(block.tiles), block.n_features + 1), np.int64)
-        ledgers.sums_of_tiles(block.tiles, block.n_rows, block.weights, factors, high, low)
+        ledgers.sums_of_tiles(block.tiles, block.n_rows, block.weights, block.copies, factors, high, low)
         held = (factors, high, low)
         block.cache["tile sums"] = held
     return held[1], held[2]
@@ -160,4 +160,4 @@ def farthest(a: list[Candidate], b: list[Candidate], m: int) -> list[Candidate]:
 @without_rows
 def forget(blocks: Sequence[Block], run: str) -> int:
     """Drop what the blocks remember of a run; return how many did."""
-    return sum(block.cache.pop(run, None) is not None for block in blocks)
+    return sum(one.cache.pop(run, None) is not None for block in blocks for one in repeats.versions(block))

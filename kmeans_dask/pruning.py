@@ -3,7 +3,7 @@
 import numpy as np
 
 from kmeans_dask.kernels import TILE, compiled
-from kmeans_dask.ledgers import move_rows, move_tile, room_for_moves
+from kmeans_dask.ledgers import count_copies, move_rows, move_tile, room_for_moves
 from kmeans_dask.rivals import narrow, rivals, room_for
 from kmeans_dask.scans import FEW, judge, room_for_rows
 
@@ -63,7 +63,7 @@ def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type:
         n_most += rows_found[0][r] == most
     whole = 2 * n_most > n  # all go to one cluster first, so that only the others have to be moved
     if whole:
-        move_tile(t, tile_sums, ledger[2], n, -1, most)
+        move_tile(t, tile_sums, ledger[2], count_copies(ledger[4], first, first + n), -1, most)
     which, old, new = ledger[3]
     count = 0
     for r in range(n):
@@ -86,6 +86,18 @@ def widen(radii, rows_found, n):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def count_moves(ledger, places, m):  # type: ignore[no-untyped-def]
+    """Return how many rows the first m moves are of."""
+    which, copies = ledger[3][0], ledger[4]
+    if copies.shape[0] == 0:
+        return m
+    n = 0
+    for i in range(m):
+        n += copies[places[which[i]]]
+    return n
+
+
+@compiled()
 def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-untyped-def]
     """Note the labels and slack of scanned rows, and move those whose label changed; return how many did."""
     labels, slack = state[0], state[1]
@@ -101,7 +113,7 @@ def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-unty
         old[i], new[i], labels[at] = labels[at], label, label
     widen(state[4], rows_found, places.shape[0])
     move_rows(ledger, lanes, places, changed)
-    return changed
+    return count_moves(ledger, places, changed)
 
 
 @compiled()
@@ -122,9 +134,10 @@ def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state)
     if old == label:
         return 0
     if step[2] or old >= 0:
-        move_tile(t, tile_sums, ledger[2], stop - first, old, label)
+        n = count_copies(ledger[4], first, stop)
+        move_tile(t, tile_sums, ledger[2], n, old, label)
         labels[first:stop] = label
-        return stop - first
+        return n
     which, olds, news = ledger[3]
     changed = 0
     for r in range(stop - first):
@@ -132,7 +145,7 @@ def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state)
         changed += labels[first + r] != label
     move_rows(ledger, lanes, places, changed)
     labels[first:stop] = label
-    return changed
+    return count_moves(ledger, places, changed)
 
 
 @compiled()
@@ -183,15 +196,16 @@ def relabel_few(ledger, tiles, t, which, rivals_scan, few, rows_found, state):  
 def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state, totals):  # type: ignore[no-untyped-def]
     """Bring labels, slack and totals from the last pass to these centroids; return how many labels changed.
 
-    block = (tiles, n_rows, weights), balls = (centres, radii), tile_sums = (high, low), scan: see `scans.judge`: in.
-    step = (thresholds (k,) float32, drift, fresh), factors (d + 1,): in. totals: see `ledgers`, from zero when fresh.
-    state = (labels (n_rows,) int32, slack (n_rows,) float32, owners (n_tiles,) int32, gaps (n_tiles,) float64, radii
-    (k,) float64: how far the rows of each cluster are from its centroid, at most): in and out. A row is looked at when
-    the threshold of its cluster, see `bounds`, reaches its slack; an owned tile likewise, as a whole. gaps: the
-    threshold, or for tiles without an owner the drift, at which a tile must be looked at. owners: the centroid nearest
-    to all rows, or -1, or less where rivals were found to be too many, and are not looked for again the next times.
+    block = (tiles, n_rows, weights, copies), balls = (centres, radii), tile_sums = (high, low), scan: see
+    `scans.judge`: in. step = (thresholds (k,) float32, drift, fresh), factors (d + 1,): in. totals: see `ledgers`, from
+    zero when fresh. state = (labels (n_rows,) int32, slack (n_rows,) float32, owners (n_tiles,) int32, gaps (n_tiles,)
+    float64, radii (k,) float64: how far the rows of each cluster are from its centroid, at most): in and out.
+    A row is looked at when the threshold of its cluster, see `bounds`, reaches its slack; an owned tile likewise, as a
+    whole. gaps: the threshold, or for tiles without an owner the drift, at which a tile must be looked at. owners: the
+    centroid nearest to all rows, or -1, or less where rivals were found to be too many, and are not looked for again
+    the next times.
     """
-    tiles, n_rows, weights = block
+    tiles, n_rows, weights, copies = block
     thresholds, _, fresh = step
     _, _, owners, gaps, _ = state
     k = centroids.shape[0]
@@ -200,7 +214,7 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
     every, lanes, which = np.arange(k), np.arange(TILE), np.empty(TILE + 1, np.int64)
     few = np.zeros((tiles.shape[1], FEW), tiles.dtype)
     pending, places, n_pending = np.zeros((tiles.shape[1], TILE), tiles.dtype), np.empty(TILE, np.int64), 0
-    ledger = (weights, factors, totals, room_for_moves())
+    ledger = (weights, factors, totals, room_for_moves(), copies)
     changed = 0
     for t in range(tiles.shape[0]):
         first = t * TILE
@@ -227,7 +241,7 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
                 judge(tiles, scan, centroids, thresholds, (tiles[t], whole), every, np.inf, rows_found)
             if fresh:
                 begin_rows(ledger, tiles[t], whole, t, tile_sums, state, rows_found)
-                changed += stop - first
+                changed += count_copies(copies, first, stop)
                 continue
             changed += keep_rows(ledger, tiles[t], state, rows_found, whole)
         elif is_near:

@@ -24,6 +24,7 @@ from kmeans_dask.lloyd import (
     unit_centroids,
 )
 from kmeans_dask.passes import Exponents, exponents, forget, labels_of, scan_of, sq_distances_of
+from kmeans_dask.repeats import distinct
 from kmeans_dask.resume import End, Origin
 from kmeans_dask.steps import rename
 from kmeans_dask.sums import Limbs
@@ -216,9 +217,11 @@ def errors(blocks: Sequence[Block], centroids: Floats, scales: Exponents, end: E
     """Return the limbs of each cluster's inertia on a run of blocks, (3, k)."""
     limbs = np.zeros((3, len(centroids)), np.int64)
     held = end and rename(blocks, end, run)
+    blocks = [distinct(block) for block in blocks]
     scan = scan_of(centroids, blocks[0].tiles.dtype)
     for i, block in enumerate(blocks):
         labels = held[i] if held else labels_of(block, centroids, scan)
         sq_distances = sq_distances_of(block, centroids, labels)
-        breaths.add_errors(sq_distances, block.weights, labels, sums.scale(scales.inertia), limbs)
+        factor = sums.scale(scales.inertia)
+        breaths.add_errors(sq_distances, block.weights, block.copies, labels, factor, limbs)
     return sums.added(limbs, np.zeros_like(limbs))

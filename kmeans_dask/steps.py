@@ -24,6 +24,7 @@ from kmeans_dask.passes import (
     sq_distances_of,
     tile_sums_of,
 )
+from kmeans_dask.repeats import distinct
 from kmeans_dask.resume import End, Origin
 
 
@@ -74,6 +75,7 @@ class State:
 
 def lloyd_pass(blocks: Sequence[Block], step: Step) -> Partials:
     """Label every row with its nearest centroid and return the sums of each cluster; in the first pass all change."""
+    blocks = [distinct(block) for block in blocks]
     state = passed(blocks, step)
     high, low, rows, weight_high, weight_low = state.totals
     weight = sums.normalised(weight_high, weight_low) if weight_high.size else np.empty((3, 0), np.int64)
@@ -117,6 +119,7 @@ def _ended(blocks: Sequence[Block], end: End) -> State | None:
 
 def rename(blocks: Sequence[Block], end: End, run: str) -> list[Labels] | None:
     """Let blocks remember the end of a run as that of another; return its labels, if they remember any."""
+    blocks = [distinct(block) for block in blocks]
     state = _ended(blocks, end)
     if state is None:
         return None
@@ -148,7 +151,7 @@ def _resumed(blocks: Sequence[Block], step: Step, held: State | None) -> State |
     resumed = State(state.caches, step.names, known, totals, radii)
     for i, block in enumerate(blocks):
         _relabelled(block, step, resumed, i, fresh=False)
-        resumed.changed += block.n_rows
+        resumed.changed += block.n_copies
     return resumed
 
 
@@ -180,18 +183,22 @@ def _labelled(blocks: Sequence[Block], step: Step) -> State:
     for i, block in enumerate(blocks):
         _relabelled(block, step, state, i, fresh=True)
         if before is None or step.before is None:
-            state.changed += block.n_rows
+            state.changed += block.n_copies
         else:
-            state.changed += int(
-                kernels.count_changed(labels_of(block, step.before, before), state.known[i][0])
-            )
+            state.changed += _count_changed(block, labels_of(block, step.before, before), state.known[i][0])
     return state
+
+
+def _count_changed(block: Block, before: Labels, after: Labels) -> int:
+    if block.copies.size:
+        return int(block.copies[before != after].sum())
+    return int(kernels.count_changed(before, after))
 
 
 def _relabelled(block: Block, step: Step, state: State, i: int, *, fresh: bool) -> int:
     return int(
         pruning.relabel_rows(
-            (block.tiles, block.n_rows, block.weights),
+            (block.tiles, block.n_rows, block.weights, block.copies),
             balls_of(block), tile_sums_of(block, step.factors), step.scan, step.centroids,
             (step.thresholds, step.drift, fresh), step.factors,
             (*state.known[i], state.radii), state.totals,
@@ -203,6 +210,9 @@ def _inertia(blocks: Sequence[Block], state: State, step: Step) -> int:
     inertia = 0
     for block, (labels, *_) in zip(blocks, state.known, strict=True):
         sq_distances = sq_distances_of(block, step.centroids, labels)
-        cost = kernels.total_of(sq_distances, block.weights, step.inertia_factor)
+        if block.copies.size:
+            cost = kernels.total_of_copies(sq_distances, block.copies, step.inertia_factor)
+        else:
+            cost = kernels.total_of(sq_distances, block.weights, step.inertia_factor)
         inertia += sums.joined(*cost)
     return inertia

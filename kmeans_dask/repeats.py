@@ -1,0 +1,110 @@
+"""A block in, a block of its distinct rows out, each with the number of rows that it stands for.
+
+For passes only, whose sums are exact integers: a row counted three times adds what three rows add, bit by bit. Equal
+rows are looked for within tiles, where ordering has brought them together.
+"""
+
+import numpy as np
+
+from kmeans_dask.blocks import Block
+from kmeans_dask.kernels import TILE, compiled
+
+MOST_BYTES = 3 * 2**26  # of all blocks in a process, up to which a second copy of most rows is no burden
+_NAME = "distinct"
+_KEPT = 0.7  # share of distinct rows up to which the others are left out
+_LEAST_ROWS = 8 * TILE
+_MOST_FEATURES = 128
+_SAMPLE_TILES = 32
+_GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, lie apart from each other
+_SLOTS = 256
+
+
+def keep_all(block: Block) -> None:
+    """Let passes over this block see all of its rows."""
+    block.cache[_NAME] = None
+
+
+def distinct(block: Block) -> Block:
+    """Return the block of the distinct rows, or the block itself if it has few equal ones; remembered with it."""
+    if _NAME not in block.cache:
+        block.cache[_NAME] = _distinct(block)
+    found: Block | None = block.cache[_NAME]
+    return block if found is None else found
+
+
+def versions(block: Block) -> list[Block]:
+    """Return the block and, where it has been made, that of its distinct rows."""
+    found: Block | None = block.cache.get(_NAME)
+    return [block] if found is None else [block, found]
+
+
+def _distinct(block: Block) -> Block | None:
+    n_rows, n_features = block.n_rows, block.n_features
+    if block.weights.size or block.copies.size or n_rows < _LEAST_ROWS or n_features > _MOST_FEATURES:
+        return None
+    bits = block.tiles.view(np.uint32 if block.tiles.dtype == np.float32 else np.uint64)
+    every = np.arange(len(bits))
+    sample = np.unique((np.arange(_SAMPLE_TILES) * _GOLDEN % 1 * len(bits)).astype(np.int64))
+    firsts, copies = np.empty(n_rows, np.int64), np.empty(n_rows, np.int64)
+    n_sampled, n_seen = first_rows(bits, n_rows, n_features, sample, firsts, copies)
+    if n_sampled > _KEPT * n_seen:
+        return None
+    n_distinct, _ = first_rows(bits, n_rows, n_features, every, firsts, copies)
+    if n_distinct > _KEPT * n_rows:
+        return None
+    tiles = np.zeros((-(-n_distinct // TILE), *block.tiles.shape[1:]), block.tiles.dtype)
+    gather_rows(block.tiles, firsts[:n_distinct], tiles)
+    return Block(
+        tiles, n_features, n_distinct, block.first_row, block.n_source_rows, copies=copies[:n_distinct].copy()
+    )
+
+
+@compiled()
+def first_rows(bits, n_rows, n_features, tiles, firsts, copies):  # type: ignore[no-untyped-def]
+    """Write the first of each kind of row in each of some tiles, (m,), and how many there are of it, (n_rows,) each.
+
+    bits (n_tiles, d4, 128): the tiles as unsigned integers. Return how many were written, of how many rows.
+    """
+    hashes, slots = np.empty(TILE, np.uint64), np.empty(_SLOTS, np.int64)
+    n, n_seen = 0, 0
+    for t in tiles:
+        first = t * TILE
+        rows = min(TILE, n_rows - first)
+        hashes[:] = 0
+        for f in range(n_features):
+            for r in range(TILE):
+                hashes[r] = (hashes[r] ^ np.uint64(bits[t, f, r])) * np.uint64(0x9E3779B97F4A7C15)
+        slots[:] = -1
+        for r in range(rows):
+            slot = np.int64(hashes[r] >> np.uint64(56))
+            while slots[slot] >= 0:
+                other = firsts[slots[slot]] - first
+                if hashes[other] == hashes[r] and are_equal(bits[t], n_features, other, r):
+                    break
+                slot = (slot + 1) % _SLOTS
+            if slots[slot] >= 0:
+                copies[slots[slot]] += 1
+            else:
+                slots[slot], firsts[n], copies[n] = n, first + r, 1
+                n += 1
+        n_seen += max(rows, 0)
+    return n, n_seen
+
+
+@compiled()
+def are_equal(bits, n_features, a, b):  # type: ignore[no-untyped-def]
+    """Whether two rows of a tile, (d4, 128), have the same bits."""
+    for f in range(n_features):  # noqa: SIM110 - numba compiles no generator
+        if bits[f, a] != bits[f, b]:
+            return False
+    return True
+
+
+@compiled()
+def gather_rows(tiles, which, out):  # type: ignore[no-untyped-def]
+    """Write chosen rows of tiles, (m,), to tiles of their own."""
+    for t in range(out.shape[0]):
+        for f in range(tiles.shape[1]):
+            for r in range(min(TILE, which.shape[0] - t * TILE)):
+                at = which[t * TILE + r]
+                out[t, f, r] = tiles[at // TILE, f, at % TILE]

@@ -1,0 +1,134 @@
+"""Passes over distinct rows that count several times each: what they give is what passes over all rows give."""
+
+import numpy as np
+import pytest
+
+from kmeans_dask import lloyd, passes, repeats, search
+from kmeans_dask.blocks import Block
+from kmeans_dask.kernels import TILE
+from kmeans_dask.lloyd import Limits, Track
+from kmeans_dask.local_blocks import LocalBlocks
+from tests.blockings import blocked
+from tests.test_pruning import assert_equal, passed
+from tests.test_refine import refined
+
+
+def rows_with_copies(n: int, d: int, n_kinds: int, seed: int) -> np.ndarray:
+    """Return n rows, each one of so many kinds, neighbours often of the same kind."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.normal(size=(n_kinds, d))
+    return kinds[np.sort(rng.integers(n_kinds, size=n))]
+
+
+def blocks_of(X: np.ndarray, *, all_rows: bool, n_threads: int = 2) -> LocalBlocks:
+    """Return rows in two blocks of which passes see all rows, or the distinct ones."""
+    blocks = blocked(X, (0, len(X) // 3, len(X)), n_threads=n_threads)
+    if all_rows:
+        blocks.map_reduce(lambda group: [repeats.keep_all(block) for block in group], combine=list.__add__)
+    return blocks
+
+
+def n_distinct(blocks: LocalBlocks) -> int:
+    """Return how many rows passes look at."""
+    return blocks.map_reduce(
+        lambda group: sum(repeats.distinct(block).n_rows for block in group), combine=int.__add__
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("d", "k"), [(1, 3), (3, 20), (38, 5)])
+def test_passes_over_distinct_rows_equal_those_over_all(dtype: str, d: int, k: int) -> None:
+    """In ten passes with moves to the means, small ones and jumps: counts, sums, inertia and changes to the bit."""
+    X = rows_with_copies(9000, d, 700, seed=d).astype(dtype)
+    rng = np.random.default_rng(k)
+    start = X[rng.integers(len(X), size=k)].astype(np.float64)
+    with blocks_of(X, all_rows=False) as few, blocks_of(X, all_rows=True) as every:
+        assert n_distinct(few) < 2000
+        assert n_distinct(every) == 9000
+        tracks = (Track("run", start), Track("run", start))
+        for i in range(10):
+            found = [
+                passed(blocks, track.step(blocks, exact=i % 3 > 0))
+                for track, blocks in zip(tracks, (few, every), strict=True)
+            ]
+            assert_equal(*found)
+            assert found[0].changed == found[1].changed
+            step = tracks[0].step(few, exact=True)
+            new = lloyd.updated(few, step.centroids, found[0], step.scales)
+            if i % 4 == 2:
+                new[rng.integers(k)] = X[rng.integers(len(X))]
+            for track, partials in zip(tracks, found, strict=True):
+                track.move(new, partials.radii)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_search_over_distinct_rows_equals_one_over_all(n_threads: int) -> None:
+    """The same centroids, inertia, iterations and breaths, iterations at once or pass by pass."""
+    X = rows_with_copies(30_000, 3, 3000, seed=1)
+    found = []
+    for all_rows in (False, True):
+        with blocks_of(X, all_rows=all_rows, n_threads=n_threads) as blocks:
+            fit, best = refined(blocks, X[::1500].copy())
+            errors = search.errors_of(blocks, best.centroids, None, "errors")
+        found.append((best.centroids.tolist(), best.inertia, best.n_iter, best.breaths, errors.tolist()))
+        assert best.inertia < fit.inertia
+        assert errors.sum() == pytest.approx(best.inertia)
+    assert found[0] == found[1]
+
+
+def test_distinct_rows_stand_for_all_of_their_tile() -> None:
+    """Each row of a tile is one of its distinct rows, as often as it is there; -0.0 is another than 0.0."""
+    X = rows_with_copies(1500, 2, 40, seed=3)
+    X[:60] = 0.0
+    X[30:60] = -0.0
+    with blocked(X, (0, 1500), n_threads=1) as blocks:
+        [whole] = blocks.blocks
+    few = repeats.distinct(whole)
+    rows, copies = few.all_rows(), few.copies.tolist()
+    assert sum(copies) == few.n_copies == 1500
+    kinds = {row.tobytes() for row in whole.all_rows()}
+    expected: dict[bytes, int] = {}
+    for row in whole.all_rows():
+        expected[row.tobytes()] = expected.get(row.tobytes(), 0) + 1
+    found: dict[bytes, int] = {}
+    for row, count in zip(rows, copies, strict=True):
+        found[row.tobytes()] = found.get(row.tobytes(), 0) + count
+    assert found == expected
+    assert len(rows) <= len(kinds) * -(-1500 // TILE)
+
+
+@pytest.mark.parametrize("why", ["weights", "few", "wide", "different"])
+def test_where_rows_are_kept_as_they_are(why: str) -> None:
+    """Blocks with weights, few rows, wide rows or hardly an equal row are passed over as they are."""
+    n, d = (600 if why == "few" else 3000), (200 if why == "wide" else 2)
+    X = rows_with_copies(n, d, 10**6 if why == "different" else 20, seed=5)
+    weights = np.ones(n) if why == "weights" else None
+    with blocked(X, (0, n), weights, n_threads=1) as blocks:
+        [block] = blocks.blocks
+        assert repeats.distinct(block) is block
+
+
+def test_a_run_over_distinct_rows_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the distinct rows remember goes with what the block remembers; larger sets are not copied at all."""
+    X = rows_with_copies(3000, 2, 20, seed=6)
+    with blocked(X, (0, 3000), n_threads=1) as blocks:
+        passed(blocks, Track("run", X[:3]).step(blocks, exact=False))
+        assert blocks.map_reduce(passes.forget, "run", combine=int.__add__) == 1
+        assert blocks.map_reduce(passes.forget, "run", combine=int.__add__) == 0
+        assert lloyd.lloyd(blocks, X[::1000].copy(), Limits(), lloyd.Identity()).sizes
+    monkeypatch.setattr(repeats, "MOST_BYTES", 1000)
+    with blocked(X, (0, 3000), n_threads=1) as blocks:
+        assert n_distinct(blocks) == 3000
+
+
+def test_what_travels_is_the_block_alone() -> None:
+    """A pickled block has lost its distinct rows, as all of its cache."""
+    X = rows_with_copies(3000, 2, 20, seed=6)
+    with blocked(X, (0, 3000), n_threads=1) as blocks:
+        [block] = blocks.blocks
+        repeats.distinct(block)
+    make, arguments = block.__reduce__()
+    travelled = make(*arguments)
+    assert isinstance(travelled, Block)
+    assert travelled.cache == {}
+    assert travelled.n_copies == travelled.n_rows == 3000
