@@ -151,10 +151,12 @@ def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state)
 @compiled()
 def gather_lanes(tile, which, lanes, filled):  # type: ignore[no-untyped-def]
     """Copy the chosen rows of a tile (d4, 128) to lanes (d4, width), from lane `filled` on."""
-    for f in range(tile.shape[0]):
-        source, target = tile[f], lanes[f]
+    for f in range(0, tile.shape[0], 4):
+        x0, x1, x2, x3 = tile[f], tile[f + 1], tile[f + 2], tile[f + 3]
+        y0, y1, y2, y3 = lanes[f], lanes[f + 1], lanes[f + 2], lanes[f + 3]
         for i in range(which.shape[0]):
-            target[filled + i] = source[which[i]]
+            r, lane = np.uint64(which[i]), np.uint64(filled + i)  # unsigned: no look for negative ones
+            y0[lane], y1[lane], y2[lane], y3[lane] = x0[r], x1[r], x2[r], x3[r]
 
 
 @compiled()
