@@ -45,6 +45,14 @@ def moved(move: str, centroids: np.ndarray, means: np.ndarray, rng: np.random.Ge
     return means if move == "means" else centroids.copy()
 
 
+def reaches(X: np.ndarray, blocks: Blocks, centroids: np.ndarray) -> np.ndarray:
+    """Return how far the farthest row of each cluster is from its centroid, (k,), less what rounding can do."""
+    labels = np.array(labels_under(blocks, centroids))
+    found = np.zeros(len(centroids))
+    np.maximum.at(found, labels, np.sqrt(((X - centroids[labels]) ** 2).sum(axis=1)) * (1 - 1e-9))
+    return found
+
+
 def runs(X: np.ndarray, k: int, seed: int, n_passes: int, weights: np.ndarray | None) -> Iterator[int]:
     """Compare n_passes of one run with fresh passes; yield the labels that changed in each."""
     rng = np.random.default_rng(seed)
@@ -57,6 +65,7 @@ def runs(X: np.ndarray, k: int, seed: int, n_passes: int, weights: np.ndarray | 
             pruned = passed(blocks, step)
             fresh = passed(blocks, Track(f"fresh {i}", step.centroids).step(blocks, exact=True))
             assert_equal(pruned, fresh)
+            assert (pruned.radii >= reaches(X, blocks, step.centroids)).all()
             again = replace(step, run="again")
             assert passed(blocks, again).changed == pruned.changed
             for run in ("again", f"fresh {i}"):

@@ -107,3 +107,21 @@ def test_a_centroid_that_is_not_where_it_was_goes_and_is_added(moved: bool) -> N
     origin = Origin.of(end, np.array([1, -1, 0], np.int32), start)
     assert origin.places.tolist() == [1, -1, -1 if moved else 0]
     assert origin.added.tolist() == ([0] if moved else [])
+
+
+def test_movements_that_are_owed_go_on_with_the_pairs_that_stay() -> None:
+    """What does not count yet at the end of a run is owed at the start of the next; what is added owes nothing."""
+    centroids, owed = np.arange(3.0).reshape(3, 1), np.arange(9.0).reshape(3, 3)
+    end = End("run", "name", centroids, np.zeros(3, np.float32), 0.0, owed)
+    start = np.array([[2.0], [50.0], [0.0], [60.0]])
+    origin = Origin.of(end, np.array([2, -1, 0], np.int32), start)
+    expected = np.zeros((4, 4))
+    expected[2, 0], expected[0, 2], expected[2, 2], expected[0, 0] = (
+        owed[0, 2],
+        owed[2, 0],
+        owed[0, 0],
+        owed[2, 2],
+    )
+    assert origin.owed.tolist() == expected.tolist()
+    track = Track("run", start, origin)
+    assert track.bounds.owed.tolist() == expected.tolist()
