@@ -11,12 +11,12 @@ from types import FrameType
 from typing import Final
 
 GRACE_SECONDS: Final = 6.0
-_LOST_SECONDS: Final = 0.02
+_AGAIN_SECONDS: Final = 0.02  # until then whatever swallowed an interruption has returned
 _SHOW_CURSOR: Final = "\x1b[?25h"
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised in the main thread by the first SIGINT or SIGTERM."""
+    """Raised in the main thread by the first SIGINT or SIGTERM, and again where it was swallowed."""
 
 
 class Interrupts:
@@ -27,7 +27,8 @@ class Interrupts:
         self.signal: int | None = None
         self._grace_seconds = grace_seconds
         self._timers: list[threading.Timer] = []
-        self._lost = False
+        self._is_again = False  # the next signal is our own
+        self._lock = threading.Lock()
         self._depth = 0
 
     @property
@@ -58,17 +59,23 @@ class Interrupts:
         try:
             yield
         finally:
+            try:
+                self._leave()
+            finally:
+                sys.unraisablehook = hook
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+                self._is_again = False
+
+    def _leave(self) -> None:
+        with self._lock:
             self._depth -= 1
-            sys.unraisablehook = hook
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            if self._depth == 0:
-                for timer in self._timers:
-                    timer.cancel()  # the block has ended in time: what comes after it is not the job
+            while self._depth == 0 and self._timers:
+                self._timers.pop().cancel()  # the block has ended in time: what comes after it is not the job
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again, self._lost = self._lost, False
-        if again:
+        if self._is_again:
+            self._is_again = False
             raise Interrupted(self._name)
         if self.signal is not None:
             self._exit()
@@ -85,9 +92,13 @@ class Interrupts:
         if not isinstance(error.exc_value, Interrupted):
             hook(error)
             return
-        self._lost = True
-        main, number = threading.main_thread().ident or 0, self.signal or signal.SIGINT
-        self._after(_LOST_SECONDS, partial(signal.pthread_kill, main, number))
+        self._after(_AGAIN_SECONDS, self._raise_again)
+
+    def _raise_again(self) -> None:
+        with self._lock:
+            if self._depth > 0:
+                self._is_again = True
+                signal.pthread_kill(threading.main_thread().ident or 0, self.signal or signal.SIGINT)
 
     def _after(self, seconds: float, then: Callable[[], None]) -> None:
         timer = threading.Timer(seconds, then)

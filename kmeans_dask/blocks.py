@@ -1,7 +1,8 @@
 """A block of packed rows, and the seam between the algorithm and the engines.
 
 The algorithm is written as functions of a run of blocks, `fn(blocks, *broadcast) -> small value`, whose value depends
-on the rows and the arguments alone, never on how the rows are grouped. An engine decides where they run.
+on the rows and the arguments alone, never on how the rows are grouped (but for `passes.Partials.radii`). An engine
+decides where they run.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 NO_WEIGHTS: Floats = np.empty(0)
-NO_COPIES: npt.NDArray[np.int64] = np.empty(0, np.int64)
+NO_COPIES: npt.NDArray[np.int32] = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +34,7 @@ class Block:
     kept: offsets from first_row of the packed rows, (n_rows,), in any order; None: the first n_rows.
     listed: offsets of the rows that get a label or a null, sorted; None: all n_source_rows.
     weights: (n_rows,) float64, or (0,) when every row weighs 1.
-    copies: how many equal rows each packed row stands for, (n_rows,) int64, or (0,): see `repeats`.
+    copies: how many equal rows each packed row stands for, (n_rows,) int32, or (0,): see `repeats`.
     cache: what a run remembers between passes; may be lost at any time, and is when a block travels.
     """
 
@@ -45,7 +46,7 @@ class Block:
     kept: Offsets | None = None
     listed: Offsets | None = None
     weights: Floats = field(default_factory=lambda: NO_WEIGHTS)
-    copies: npt.NDArray[np.int64] = field(default_factory=lambda: NO_COPIES)
+    copies: npt.NDArray[np.int32] = field(default_factory=lambda: NO_COPIES)
     cache: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -85,13 +86,14 @@ class Block:
             kept=kept,
             listed=kept,
             weights=self.weights[a:b],
+            copies=self.copies[a:b],
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Block, tuple(getattr(self, f.name) for f in fields(self) if f.name != "cache")
 
     def __sizeof__(self) -> int:
-        arrays = (self.tiles, self.kept, self.listed, self.weights)
+        arrays = (self.tiles, self.kept, self.listed, self.weights, self.copies)
         return 200 + sum(array.nbytes for array in arrays if array is not None)
 
 

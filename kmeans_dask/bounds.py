@@ -23,8 +23,8 @@ class Bounds:
     """How far k centroids have come since a run began.
 
     moved (2, k): the way of each, and beside it the largest approach of others that count. thresholds (k,) float32:
-    both, rounded up; drift: the largest rise of one of them in each move, added up. owed (k, k): the way of others
-    that does not count yet; (0, 0) where every way counts.
+    both, rounded up; drift: the largest rise of one of them in each move, added up. owed (k, k): for each cluster the
+    way of each other centroid that does not count there yet; (0, 0) where every way counts at once.
     """
 
     moved: Floats
@@ -43,7 +43,10 @@ class Bounds:
         return Bounds(self.moved.copy(), self.thresholds.copy(), self.owed.copy(), self.drift)
 
     def after(self, before: Floats, centroids: Floats, radii: Floats) -> tuple["Bounds", float]:
-        """Return the bounds after a move, and the sum of the squares of how far each feature of each has moved."""
+        """Return the bounds after a move, and the sum of the squares of how far each feature of each has moved.
+
+        radii (k,): how far the rows of each cluster are from the centroid before, at most.
+        """
         new = self.copy()
         rise, sq_shift = add_movements(before, centroids, radii.copy(), (new.moved, new.thresholds, new.owed))
         new.drift += rise
@@ -107,8 +110,8 @@ def add_movements(before, after, radii, bounds):  # type: ignore[no-untyped-def]
 def approach(centroids, movements, radius, j, owed):  # type: ignore[no-untyped-def]
     """Return by how much others may have come nearer to the rows of cluster j since that was counted last.
 
-    owed (k,): of those that cannot be nearest to any of its rows, which lie within the radius: their movements, in and
-    out.
+    Its rows lie within the radius. owed (k,): the movements of others that were not counted, in; and out those of
+    centroids that can be nearest to none of its rows.
     """
     reach = 2.0 * radius * (1.0 + 2.0**-30) + 2.0**-500
     most = 0.0

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from kmeans_dask.blocks import Block, Blocks, R, Run, Summary, T, summarise
 from kmeans_dask.kernels import TILE
+from kmeans_dask.repeats import keep_all
 
 
 class Chosen:
@@ -51,7 +52,7 @@ def taken(block: Block, which: npt.NDArray[np.intp]) -> Block:
     n_tiles, d4 = -(-len(which) // TILE), block.tiles.shape[1]
     rows = np.zeros((n_tiles * TILE, d4), block.tiles.dtype)
     rows[: len(which)] = block.tiles[which // TILE, :, which % TILE]
-    return replace(
+    found = replace(
         block,
         tiles=np.ascontiguousarray(rows.reshape(n_tiles, TILE, d4).transpose(0, 2, 1)),
         n_rows=len(which),
@@ -59,3 +60,5 @@ def taken(block: Block, which: npt.NDArray[np.intp]) -> Block:
         weights=block.weights[which] if block.weights.size else block.weights,
         cache={},
     )
+    keep_all(found)  # it is a copy already
+    return found

@@ -109,7 +109,7 @@ def total_of(values, weights, factor):  # type: ignore[no-untyped-def]
 
 @compiled()
 def total_of_copies(values, copies, factor):  # type: ignore[no-untyped-def]
-    """Return the same of values that count so many times each, (n,) int64."""
+    """Return the three accumulators of sum(copies * value), values (n,) float64, copies (n,) int32."""
     high, middle, low = np.int64(0), np.int64(0), np.int64(0)
     for i in range(values.shape[0]):
         h, m, rest = limbs_of(values[i] * factor)

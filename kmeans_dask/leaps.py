@@ -67,7 +67,8 @@ def leap(blocks: Sequence[Block], step: Step, course: Course) -> Landing | None:
         (course.most, course.sq_shift), (course.squares, course.last, course.bar, course.hope), state.changed,
     )  # fmt: skip
     if n_moves:
-        state.changed, state.names = n_changed, (step.names[1], digest(centroids, step.names[1]))
+        name = digest(before, step.names[1])
+        state.changed, state.names = n_changed, (name, digest(centroids, digest(bounds.thresholds, name)))
     block.cache[step.run] = state
     return Landing(n_moves, before, centroids, state.names, bounds, last)
 

@@ -206,10 +206,8 @@ class _Run:
     def iterate(self) -> None:
         """Pass over the rows at the centroids and move them, or stop."""
         before = self.inertia
-        self.step, self.owed = (
-            self.path.step(self.blocks, exact=self.squares == math.inf),
-            self.path.bounds.owed,
-        )
+        self.step = self.path.step(self.blocks, exact=self.squares == math.inf)
+        self.owed = self.path.bounds.owed
         self.partials = _pass(self.blocks, self.step)
         self._tell_inertia()
         hopeless = self.inertia - self.trial.hope * (before - self.inertia) > self.trial.bar
@@ -284,7 +282,7 @@ class Track:
     bounds: Bounds = field(init=False)
 
     def __post_init__(self) -> None:
-        self.name = passes.digest(self.centroids)
+        self.name = passes.digest(self.centroids, self.origin.end.name if self.origin else "")
         self.bounds = Bounds.of(len(self.centroids))
         if self.origin and self.origin.owed.size:
             self.bounds.owed = self.origin.owed
@@ -316,7 +314,10 @@ class Track:
         self.bounds, sq_shift = self.bounds.after(self.centroids, centroids, radii)
         self.before, self.centroids = self.centroids, centroids
         # Of the way here too: what blocks remember holds by how far centroids have moved.
-        self.name_before, self.name = self.name, passes.digest(centroids, self.name)
+        self.name_before, self.name = (
+            self.name,
+            passes.digest(centroids, passes.digest(self.bounds.thresholds, self.name)),
+        )
         return sq_shift
 
     def land(self, landing: Landing) -> None:

@@ -17,7 +17,11 @@ Scan = tuple[npt.NDArray[Any], npt.NDArray[Any], tuple[npt.NDArray[Any], float, 
 
 @dataclass(frozen=True, slots=True)
 class Partials:
-    """What a pass returns for k clusters; rows counts rows, the limbs and inertia hold weighted sums."""
+    """What a pass returns for k clusters; rows counts rows, the limbs and inertia hold weighted sums.
+
+    All but the radii depend on the rows and the step alone. They are bounds, wider where a pass has looked at fewer
+    rows, and decide no more than what the next one looks at.
+    """
 
     rows: npt.NDArray[np.int64]  # (k,)
     weight: Limbs  # (3, k); (3, 0) when every row weighs 1
@@ -57,9 +61,9 @@ def exponents(summary: Summary, centroids: Floats) -> Exponents:
     return Exponents(summary.column_exponents, summary.weight_exponent, inertia)
 
 
-def digest(centroids: Floats, after: str = "") -> str:
-    """Return a name for the exact bits of centroids, and of those of another name before them."""
-    return hashlib.blake2b(centroids.tobytes(), digest_size=16, key=after.encode()).hexdigest()
+def digest(numbers: npt.NDArray[Any], after: str = "") -> str:
+    """Return a name for the exact bits of numbers, and of those of another name before them."""
+    return hashlib.blake2b(numbers.tobytes(), digest_size=16, key=after.encode()).hexdigest()
 
 
 _PRECISION = {  # eps and tiny

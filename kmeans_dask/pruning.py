@@ -72,12 +72,12 @@ def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type:
         which[count], old[count], new[count] = r, most if whole else -1, label
         count += not (whole and label == most)
     move_rows(ledger, lanes, places, count)
-    widen(state[4], rows_found, n)
+    reach_rows(state[4], rows_found, n)
     owners[t], gaps[t] = -1, -np.inf
 
 
 @compiled()
-def widen(radii, rows_found, n):  # type: ignore[no-untyped-def]
+def reach_rows(radii, rows_found, n):  # type: ignore[no-untyped-def]
     """Widen the radii of clusters to the first n scanned rows."""
     labels, _, distances = rows_found
     for r in range(n):
@@ -111,7 +111,7 @@ def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-unty
     for i in range(changed):
         at, label = places[which[i]], rows_found[0][which[i]]
         old[i], new[i], labels[at] = labels[at], label, label
-    widen(state[4], rows_found, places.shape[0])
+    reach_rows(state[4], rows_found, places.shape[0])
     move_rows(ledger, lanes, places, changed)
     return count_moves(ledger, places, changed)
 

@@ -1,4 +1,4 @@
-"""A block in, a block of its distinct rows out, each with the number of rows that it stands for.
+"""A block in, a block of its distinct rows out, each with the number of its copies.
 
 For passes only, whose sums are exact integers: a row counted three times adds what three rows add, bit by bit. Equal
 rows are looked for within tiles, where ordering has brought them together.
@@ -9,7 +9,7 @@ import numpy as np
 from kmeans_dask.blocks import Block
 from kmeans_dask.kernels import TILE, compiled
 
-MOST_BYTES = 3 * 2**26  # of all blocks in a process, up to which a second copy of most rows is no burden
+MOST_BYTES = 3 * 2**25  # of the blocks of an engine, up to which a second copy of most rows is no burden
 _NAME = "distinct"
 _KEPT = 0.7  # share of distinct rows up to which the others are left out
 _LEAST_ROWS = 8 * TILE
@@ -27,7 +27,7 @@ def keep_all(block: Block) -> None:
 def distinct(block: Block) -> Block:
     """Return the block of the distinct rows, or the block itself if it has few equal ones; remembered with it."""
     if _NAME not in block.cache:
-        block.cache[_NAME] = _distinct(block)
+        block.cache.setdefault(_NAME, _distinct(block))  # of two restarts at once one makes it for both
     found: Block | None = block.cache[_NAME]
     return block if found is None else found
 
@@ -45,7 +45,7 @@ def _distinct(block: Block) -> Block | None:
     bits = block.tiles.view(np.uint32 if block.tiles.dtype == np.float32 else np.uint64)
     every = np.arange(len(bits))
     sample = np.unique((np.arange(_SAMPLE_TILES) * _GOLDEN % 1 * len(bits)).astype(np.int64))
-    firsts, copies = np.empty(n_rows, np.int64), np.empty(n_rows, np.int64)
+    firsts, copies = np.empty((2, n_rows), np.int32)
     n_sampled, n_seen = first_rows(bits, n_rows, n_features, sample, firsts, copies)
     if n_sampled > _KEPT * n_seen:
         return None

@@ -221,9 +221,9 @@ def errors(blocks: Sequence[Block], centroids: Floats, scales: Exponents, end: E
     held = end and rename(blocks, end, run)
     blocks = [distinct(block) for block in blocks]
     scan = scan_of(centroids, blocks[0].tiles.dtype)
+    factor = sums.scale(scales.inertia)
     for i, block in enumerate(blocks):
         labels = held[i] if held else labels_of(block, centroids, scan)
         sq_distances = sq_distances_of(block, centroids, labels)
-        factor = sums.scale(scales.inertia)
         breaths.add_errors(sq_distances, block.weights, block.copies, labels, factor, limbs)
     return sums.added(limbs, np.zeros_like(limbs))

@@ -1,8 +1,8 @@
 """One pass of Lloyd's algorithm over a run of blocks, scanning only rows whose nearest centroid may have changed.
 
 Labels, slack and sums of a run's last pass are remembered with the blocks, under names of the centroids they belong to.
-They are a cache: a pass that finds other ones, or none, computes what it needs again, so its value depends on its
-arguments alone, also when it is repeated or when a block is new to its worker.
+They are a cache: a pass that finds other ones, or none, computes what it needs again, so its value, but for radii,
+depends on its arguments alone, also when it is repeated or when a block is new to its worker.
 """
 
 from collections.abc import Sequence
@@ -32,11 +32,9 @@ from kmeans_dask.resume import End, Origin
 class Step:
     """One pass of one run: the centroids before (None in the first), the centroids now, and how they have moved.
 
-    names: of the centroids before and now. thresholds: of each centroid, (k,) float32, its movement since the run began
-    plus the largest movements of the others, iteration by iteration, rounded up; drift: the largest rise of any of them
-    in each iteration, added up. factors: of the limbs of each column
-    and of the weight, (d + 1,); inertia_factor: of the squared distances. exact: whether to sum those.
-    origin: where the run started, in its first pass.
+    names: of the centroids before and now. thresholds, (k,) float32, and drift: see `bounds.Bounds`. factors: of the
+    limbs of each column and of the weight, (d + 1,); inertia_factor: of the squared distances. exact: whether to sum
+    those. origin: where the run started, in its first pass.
     """
 
     run: str

@@ -1,11 +1,14 @@
 """Passes over distinct rows that count several times each: what they give is what passes over all rows give."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from kmeans_dask import lloyd, passes, repeats, search
 from kmeans_dask.blocks import Block
 from kmeans_dask.kernels import TILE
+from kmeans_dask.leaps import Landing
 from kmeans_dask.lloyd import Limits, Track
 from kmeans_dask.local_blocks import LocalBlocks
 from tests.blockings import blocked
@@ -21,8 +24,8 @@ def rows_with_copies(n: int, d: int, n_kinds: int, seed: int) -> np.ndarray:
 
 
 def blocks_of(X: np.ndarray, *, all_rows: bool, n_threads: int = 2) -> LocalBlocks:
-    """Return rows in two blocks of which passes see all rows, or the distinct ones."""
-    blocks = blocked(X, (0, len(X) // 3, len(X)), n_threads=n_threads)
+    """Return rows in two blocks, or in one for one thread, of which passes see all rows, or the distinct ones."""
+    blocks = blocked(X, (0, len(X) // 3, len(X)) if n_threads > 1 else (0, len(X)), n_threads=n_threads)
     if all_rows:
         blocks.map_reduce(lambda group: [repeats.keep_all(block) for block in group], combine=list.__add__)
     return blocks
@@ -62,8 +65,18 @@ def test_passes_over_distinct_rows_equal_those_over_all(dtype: str, d: int, k: i
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_a_search_over_distinct_rows_equals_one_over_all(n_threads: int) -> None:
+def test_a_search_over_distinct_rows_equals_one_over_all(
+    n_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same centroids, inertia, iterations and breaths, iterations at once or pass by pass."""
+    landings = list[Landing | None]()
+
+    def seen(*arguments: Any) -> Landing | None:
+        landings.append(leap(*arguments))
+        return landings[-1]
+
+    leap = lloyd.leap
+    monkeypatch.setattr(lloyd, "leap", seen)
     X = rows_with_copies(30_000, 3, 3000, seed=1)
     found = []
     for all_rows in (False, True):
@@ -74,6 +87,7 @@ def test_a_search_over_distinct_rows_equals_one_over_all(n_threads: int) -> None
         assert best.inertia < fit.inertia
         assert errors.sum() == pytest.approx(best.inertia)
     assert found[0] == found[1]
+    assert any(landing and landing.n_moves > 1 for landing in landings) == (n_threads == 1)
 
 
 def test_distinct_rows_stand_for_all_of_their_tile() -> None:
