@@ -7,7 +7,7 @@ scikit-learn does; every sum is exact, so the result does not depend on blocks, 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -286,7 +286,10 @@ class Track:
         self.bounds = Bounds.of(len(self.centroids))
         if self.origin and self.origin.owed.size:
             self.bounds.owed = self.origin.owed
-            self.origin = replace(self.origin, owed=self.origin.owed[:0])  # of no use to a pass
+            origin = self.origin
+            self.origin = Origin(
+                origin.end, origin.places, origin.added, origin.owed[:0]
+            )  # of no use to a pass
 
     def step(self, blocks: Blocks, *, exact: bool) -> Step:
         """Return the next pass over these blocks."""

@@ -40,7 +40,7 @@ def gap_of(step, labels, slack):  # type: ignore[no-untyped-def]
 def rows_to_look_at(t, first, stop, step, state, which):  # type: ignore[no-untyped-def]
     """Write which rows of a tile may have another nearest centroid than in the last pass; return how many."""
     thresholds, drift, fresh = step
-    labels, slack, owners, gaps, _ = state
+    labels, slack, owners, gaps = state[:4]
     if fresh or (owners[t] >= 0 and not thresholds[owners[t]] < gaps[t]):
         for r in range(stop - first):
             which[r] = r
@@ -56,7 +56,7 @@ def rows_to_look_at(t, first, stop, step, state, which):  # type: ignore[no-unty
 @compiled()
 def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type: ignore[no-untyped-def]
     """Note the first labels and slack of a tile's rows, and add the rows to the sums."""
-    labels, slack, owners, gaps, _ = state
+    labels, slack, owners, gaps = state[:4]
     first, n = places[0], places.shape[0]
     most, n_most = rows_found[0][n // 2], 0
     for r in range(n):
@@ -72,14 +72,19 @@ def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type:
         which[count], old[count], new[count] = r, most if whole else -1, label
         count += not (whole and label == most)
     move_rows(ledger, lanes, places, count)
-    reach_rows(state[4], rows_found, n)
+    reach_rows(state[4], state[5], rows_found, n)
     owners[t], gaps[t] = -1, -np.inf
 
 
 @compiled()
-def reach_rows(radii, rows_found, n):  # type: ignore[no-untyped-def]
-    """Widen the radii of clusters to the first n scanned rows."""
+def reach_rows(radii, least, rows_found, n):  # type: ignore[no-untyped-def]
+    """Widen the radii of clusters, of which none is below the least, to the first n scanned rows."""
     labels, _, distances = rows_found
+    n_beyond = 0
+    for r in range(n):
+        n_beyond += distances[r] > least
+    if n_beyond == 0:
+        return
     for r in range(n):
         if not distances[r] <= radii[labels[r]]:
             radii[labels[r]] = distances[r]
@@ -104,14 +109,12 @@ def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-unty
     which, old, new = ledger[3]
     changed = 0
     for r in range(places.shape[0]):
-        at = places[r]
+        at, label = places[r], rows_found[0][r]
         slack[at] = rows_found[1][r]
-        which[changed] = r
-        changed += labels[at] != rows_found[0][r]
-    for i in range(changed):
-        at, label = places[which[i]], rows_found[0][which[i]]
-        old[i], new[i], labels[at] = labels[at], label, label
-    reach_rows(state[4], rows_found, places.shape[0])
+        which[changed], old[changed], new[changed] = r, labels[at], label
+        changed += labels[at] != label
+        labels[at] = label
+    reach_rows(state[4], state[5], rows_found, places.shape[0])
     move_rows(ledger, lanes, places, changed)
     return count_moves(ledger, places, changed)
 
@@ -122,7 +125,7 @@ def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state)
 
     farthest: how far its rows are from that centroid, at most.
     """
-    labels, _, owners, gaps, radii = state
+    labels, _, owners, gaps, radii, _ = state
     if not farthest <= radii[label]:
         radii[label] = farthest
     first, stop = places[0], places[0] + places.shape[0]
@@ -209,7 +212,8 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
     """
     tiles, n_rows, weights, copies = block
     thresholds, _, fresh = step
-    _, _, owners, gaps, _ = state
+    owners, gaps = state[2:4]
+    state = (*state, np.float32(state[4].min() * (1.0 - 2.0**-20)))
     k = centroids.shape[0]
     rows_found = room_for_rows()
     (columns, sq_distances, found), local = room_for(scan, centroids)

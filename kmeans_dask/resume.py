@@ -4,7 +4,7 @@ What is known of rows whose centroid stays, and of which none that is added come
 are scanned. So labels and sums are those of a first pass over all rows.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -41,14 +41,38 @@ class Origin:
     @classmethod
     def of(cls, end: End, places: npt.NDArray[np.int32], start: Floats) -> "Origin":
         """Return the origin of a run from these centroids, (k, d); one that is not where it was goes and is added."""
-        same = (places >= 0) & (start[places] == end.centroids).all(axis=1)
-        is_added = np.ones(len(start), np.bool_)
-        is_added[places[same]] = False
-        owed = np.zeros((len(start), len(start)) if end.owed.size else (0, 0))
-        if end.owed.size:
-            owed[np.ix_(places[same], places[same])] = end.owed[np.ix_(same, same)]
-        placed = np.where(same, places, np.int32(-1))
-        return cls(replace(end, owed=owed[:0]), placed, np.flatnonzero(is_added), owed)
+        placed, added, owed = place_pairs(start, end.centroids, places, end.owed)
+        bare = End(end.run, end.name, end.centroids, end.thresholds, end.drift, owed[:0])
+        return cls(bare, placed, added, owed)
+
+
+@compiled()
+def place_pairs(start, centroids, places, owed):  # type: ignore[no-untyped-def]
+    """Return the places in a start, (k, d), of those centroids, (K, d), that are there, what else is there, and owed.
+
+    places (K,): where each is meant to be, -1 for nowhere; so are those returned. owed (K, K), or (0, 0): in, and of
+    the start out.
+    """
+    k, n_owed = start.shape[0], start.shape[0] if owed.shape[0] > 0 else 0
+    placed, is_added, found = places.copy(), np.ones(k, np.bool_), np.zeros((n_owed, n_owed))
+    for j in range(places.shape[0]):
+        if places[j] >= 0 and (start[places[j]] == centroids[j]).all():
+            is_added[places[j]] = False
+        else:
+            placed[j] = -1
+    for i in range(owed.shape[0]):
+        for j in range(owed.shape[0]):
+            if placed[i] >= 0 and placed[j] >= 0:
+                found[placed[i], placed[j]] = owed[i, j]
+    return placed, np.flatnonzero(is_added), found
+
+
+@compiled()
+def place_rows(rows, places, placed):  # type: ignore[no-untyped-def]
+    """Write rows (K, d) to their places in others, (k, d); -1: to none."""
+    for j in range(places.shape[0]):
+        if places[j] >= 0:
+            placed[places[j]] = rows[j]
 
 
 @compiled()

@@ -33,7 +33,7 @@ _FEWEST = 5  # drawn breaths in a row that may fail, at least
 _MOST = 400  # the same, at most, on few rows
 _TINY = 90_000  # rows * clusters * features of a set so small that they cost next to nothing
 _SMALL = 1_500_000  # and of one where half of the most are worth their time,
-_LARGE = 2**25  # and of one where half as many again are
+_LARGE = 2**25  # and of one where twice as many are
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
 _HOPE = 5  # falls of the inertia like the last one that may still come
 _RUNS = 48  # a search by passes makes at most as many iterations as so many further restarts,
@@ -187,8 +187,7 @@ class _Place:
 
 def _patience(size: int, n_clusters: int) -> int:
     """Return how many drawn breaths in a row may fail; size: rows * clusters * features, of which a run costs more."""
-    most = min(8 * n_clusters - 70, 2 * n_clusters + 90)
-    most = most * 3 // 2 if size > _LARGE else most
+    most = min(8 * n_clusters - 70, n_clusters + 116) * (2 if size > _LARGE else 1)
     return max(_FEWEST, n_clusters, most * size // (size + _SMALL))
 
 

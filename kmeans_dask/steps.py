@@ -157,7 +157,7 @@ def _placed(total: npt.NDArray[Any], places: npt.NDArray[np.int32], k: int) -> n
     """Return what is known of clusters, (K,) or (K, d), at their places among k; of no weights, (0,), nothing."""
     placed = np.zeros((k if total.size else 0, *total.shape[1:]), total.dtype)
     if total.size:
-        placed[places[places >= 0]] = total[places >= 0]
+        resume.place_rows(total.reshape(len(total), -1), places, placed.reshape(k, -1))
     return placed
 
 
