@@ -27,7 +27,7 @@ def keep_all(block: Block) -> None:
 def distinct(block: Block) -> Block:
     """Return the block of the distinct rows, or the block itself if it has few equal ones; remembered with it."""
     if _NAME not in block.cache:
-        block.cache.setdefault(_NAME, _distinct(block))  # of two restarts at once one makes it for both
+        block.cache.setdefault(_NAME, _distinct(block))  # two restarts at once may both make it; one is kept
     found: Block | None = block.cache[_NAME]
     return block if found is None else found
 
