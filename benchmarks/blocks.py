@@ -16,8 +16,9 @@ from benchmarks.workloads import WORKLOADS
 from kmeans_dask import passes
 from kmeans_dask.blocks import Block, Floats
 from kmeans_dask.dask_blocks import DaskBlocks
-from kmeans_dask.lloyd import Identity, Limits, Track, lloyd
+from kmeans_dask.lloyd import Identity, Limits, lloyd
 from kmeans_dask.steps import lloyd_pass
+from kmeans_dask.tracks import Track
 from pipeline.cluster import connected
 from pipeline.config import DaskConfig
 

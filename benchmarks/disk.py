@@ -25,12 +25,12 @@ from benchmarks.report import Cell, Section, Size, Table, Target, main
 from kmeans_dask import packing, passes
 from kmeans_dask.blocks import Block, Blocks, Floats
 from kmeans_dask.disk_blocks import GROUP_BYTES, READ_AHEAD, DiskBlocks
-from kmeans_dask.lloyd import Track
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.packing import RowRange, Wishes
 from kmeans_dask.restarts import Settings, concurrently, fit_of, restarts_of
 from kmeans_dask.spool import SpoolFile, spooled, tiles_of
 from kmeans_dask.steps import lloyd_pass
+from kmeans_dask.tracks import Track
 from pipeline import load_job, plan_job, run_job
 
 _BYTES, _FEATURES, _CLUSTERS = 2**32, 64, 16

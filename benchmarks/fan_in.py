@@ -24,10 +24,11 @@ from kmeans_dask.dask_blocks import N_DIRECT, DaskBlocks, groups_of
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.dask_loads import Recipe
 from kmeans_dask.dask_messages import answers
-from kmeans_dask.lloyd import Track, updated
 from kmeans_dask.local_blocks import LocalBlocks
+from kmeans_dask.means import updated
 from kmeans_dask.packing import RowRange, pack
 from kmeans_dask.steps import lloyd_pass
+from kmeans_dask.tracks import Track
 
 _BOUND_MS = 20.0
 

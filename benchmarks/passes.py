@@ -10,9 +10,10 @@ from benchmarks.report import Cell, Section, Size, Table, Target, main
 from benchmarks.workloads import WORKLOADS
 from kmeans_dask import blocks_of, passes
 from kmeans_dask.blocks import Block, Floats
-from kmeans_dask.lloyd import Identity, Limits, Track, lloyd
+from kmeans_dask.lloyd import Identity, Limits, lloyd
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.steps import lloyd_pass
+from kmeans_dask.tracks import Track
 
 _BOUNDS = {"W2": (0.50, 0.30), "W4": (0.50, 0.45), "W5": (0.70, 0.65), "W6": (0.70, 0.65)}
 _LATE = 0.001  # of the rows change their label

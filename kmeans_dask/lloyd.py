@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,14 +15,12 @@ import numpy.typing as npt
 
 from kmeans_dask import kernels, passes, sums
 from kmeans_dask.blocks import Blocks, Floats
-from kmeans_dask.bounds import Bounds
-from kmeans_dask.leaps import CANCELLED, Course, Landing, leap
+from kmeans_dask.means import CANCELLED, inertia_of, total_weight, updated
 from kmeans_dask.packing import moments
-from kmeans_dask.passes import Candidate, Exponents, Partials
-from kmeans_dask.resume import End, Origin
+from kmeans_dask.passes import Exponents, Partials
+from kmeans_dask.resume import End
 from kmeans_dask.steps import Step, lloyd_pass
-
-_LEAP = 2**27  # rows * clusters * features up to which iterations are made at once: a pass takes milliseconds
+from kmeans_dask.tracks import Track, end_of
 
 Stop = Literal["converged", "tol", "max_iter", "max_seconds", "stopped"]
 
@@ -79,12 +76,13 @@ class Trial:
     """A run that spares the passes that only tell the inertia to the last bit.
 
     It ends at the centroids of its last pass, where it leaves what blocks remember of it.
-    squares: the inertia plus what centroids explain, the same in every run over the same rows; origin: where it starts.
+    squares: the inertia plus what centroids explain, the same in every run over the same rows. after: the end of a run
+    and the places of its centroids in this one's start, see `Track.after`.
     bar, hope: it is given up when its inertia would stay above the bar after so many falls like the last one.
     """
 
     squares: float
-    origin: Origin | None = None
+    after: tuple[End, npt.NDArray[np.int32]] | None = None
     bar: float = math.inf
     hope: float = 0.0
 
@@ -150,10 +148,9 @@ def lloyd(
     motion: Motion = FREE, trial: Trial = NO_TRIAL,
 ) -> Fit:  # fmt: skip
     """Run from the start centroids, (k, d) float64 in the prepared space, until a limit or no label changes."""
-    path = Track(identity.run, start, trial.origin)
+    path = Track.after(identity.run, start, *trial.after) if trial.after else Track(identity.run, start)
     run = _Run(blocks, limits, identity, hook, motion, trial, path, trial.squares)
     while run.stop is None:
-        run.leap()
         run.iterate()
     return run.fit(run.stop)
 
@@ -168,7 +165,7 @@ class _Run:
     hook: Hook
     motion: Motion
     trial: Trial
-    path: "Track"
+    path: Track
     squares: float
     stop: Stop | None = None
     n_iter: int = 0
@@ -179,29 +176,6 @@ class _Run:
     owed: Floats = field(init=False)  # of the step
     partials: Partials = field(init=False)
     explained_by: Partials | None = None  # of which the centroids are the means
-    leaps: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        n_rows = self.blocks.summary.n_samples
-        few = self.blocks.n_blocks == 1 and n_rows * self.path.centroids.size <= _LEAP
-        self.leaps = few and self.trial.squares < math.inf and self.motion == FREE
-
-    def leap(self) -> None:
-        """Make the next iterations of a trial at once, where that can be, less the last of them."""
-        if not self.leaps:
-            return
-        most, trial = self.limits.max_iter - self.n_iter - 1, self.trial
-        course = Course(
-            self.blocks.summary.n_samples, self.path.bounds, most, self.limits.sq_shift,
-            self.squares, self.inertia, trial.bar, trial.hope,
-        )  # fmt: skip
-        step = self.path.step(self.blocks, exact=False)
-        landing = self.blocks.map_reduce(leap, step, course, combine=_neither)
-        if landing is None:
-            self.leaps = False
-        elif landing.n_moves:
-            self.path.land(landing)
-            self.n_iter, self.inertia, self.explained_by = self.n_iter + landing.n_moves, landing.last, None
 
     def iterate(self) -> None:
         """Pass over the rows at the centroids and move them, or stop."""
@@ -265,81 +239,12 @@ class _Run:
         )  # fmt: skip
 
 
-def _neither(a: Landing | None, b: Landing | None) -> None:
-    """Return what two groups of rows make of a leap: none of them has all."""
-
-
-@dataclass(slots=True)
-class Track:
-    """Where the centroids of a run are, were, and how far they have moved: what each pass is told."""
-
-    run: str
-    centroids: Floats
-    origin: Origin | None = None
-    before: Floats | None = None
-    name: str = field(init=False)
-    name_before: str = ""
-    bounds: Bounds = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.name = passes.digest(self.centroids, self.origin.end.name if self.origin else "")
-        self.bounds = Bounds.of(len(self.centroids))
-        if self.origin and self.origin.owed.size:
-            self.bounds.owed = self.origin.owed
-            origin = self.origin
-            self.origin = Origin(
-                origin.end, origin.places, origin.added, origin.owed[:0]
-            )  # of no use to a pass
-
-    def step(self, blocks: Blocks, *, exact: bool) -> Step:
-        """Return the next pass over these blocks."""
-        scales = passes.exponents(blocks.summary, self.centroids)
-        return Step(
-            run=self.run,
-            names=(self.name_before, self.name),
-            before=self.before,
-            centroids=self.centroids,
-            scan=passes.scan_of(self.centroids, blocks.dtype),
-            thresholds=self.bounds.thresholds,
-            drift=self.bounds.drift,
-            scales=scales,
-            factors=blocks.summary.factors,
-            inertia_factor=sums.scale(scales.inertia),
-            exact=exact,
-            origin=self.origin if self.before is None else None,
-        )
-
-    def move(self, centroids: Floats, radii: Floats) -> float:
-        """Go on to these centroids; return the sum of the squares of how far each feature of each moved.
-
-        radii: see `Partials`, of the last pass.
-        """
-        self.bounds, sq_shift = self.bounds.after(self.centroids, centroids, radii)
-        self.before, self.centroids = self.centroids, centroids
-        # Of the way here too: what blocks remember holds by how far centroids have moved.
-        self.name_before, self.name = (
-            self.name,
-            passes.digest(centroids, passes.digest(self.bounds.thresholds, self.name)),
-        )
-        return sq_shift
-
-    def land(self, landing: Landing) -> None:
-        """Go on to where a leap has ended."""
-        self.before, self.centroids, self.bounds = landing.before, landing.centroids, landing.bounds
-        self.name_before, self.name = landing.names
-
-
 def remember(blocks: Blocks, centroids: Floats, run: str) -> End:
     """Let blocks remember all rows' labels under centroids, (k, d), as the end of a run."""
     track = Track(run, centroids)
     step = track.step(blocks, exact=False)
     _pass(blocks, step)
     return end_of(step, track.bounds.owed)
-
-
-def end_of(step: Step, owed: Floats) -> End:
-    """Return where a run ended whose last pass this was; owed: see `Bounds`."""
-    return End(step.run, step.names[1], step.centroids, step.thresholds, step.drift, owed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,119 +318,3 @@ def _stop(sq_shift: float, limits: Limits, n_iter: int, wants_stop: bool) -> Sto
     if limits.deadline is not None and time.monotonic() >= limits.deadline:
         return "max_seconds"
     return None
-
-
-def inertia_of(partials: Partials, scales: Exponents) -> float:
-    """Return the weighted sum of squared distances, correctly rounded."""
-    return sums.value(partials.inertia, scales.inertia, sums.SQUARE_BITS)
-
-
-def total_weight(partials: Partials, scales: Exponents) -> float:
-    """Return the weight of all rows."""
-    if partials.weight.shape[1] == 0:
-        return float(partials.rows.sum())
-    return sums.value(sum(sums.integers(partials.weight)), scales.weight)
-
-
-def updated(
-    blocks: Blocks, centroids: Floats, partials: Partials, scales: Exponents, frozen: tuple[int, ...] = (),
-    last: Partials | None = None,
-) -> Floats:  # fmt: skip
-    """Return each cluster's mean; an empty cluster takes a farthest row, or keeps its centroid if none is left.
-
-    An empty cluster among the frozen takes none. last: what the centroids were updated from, if they are its result.
-    """
-    weighted = partials.weight.shape[1] > 0
-    by_kernel = bool(not weighted and partials.rows.sum() < 2**31)
-    if by_kernel and partials.rows.min() > 0:
-        return _means(centroids, partials, scales, np.ones(len(centroids), np.bool_), last)
-    weightless: npt.NDArray[np.bool_] = np.logical_not(
-        partials.weight.any(axis=0) if weighted else partials.rows
-    )
-    empty = [j for j in np.flatnonzero(weightless).tolist() if j not in frozen]
-    totals = None if by_kernel and not empty else _Totals(partials, scales)
-    if totals and empty:
-        m = len(empty) + len(centroids)  # some may be the only row of their cluster and cannot be taken
-        rows = blocks.map_reduce(passes.farthest_rows, centroids, m, combine=partial(passes.farthest, m=m))
-        totals.refill(empty, rows)
-    means = centroids.copy()
-    if totals:
-        for j in totals.sums if by_kernel else range(len(centroids)):
-            means[j] = totals.mean(j, centroids[j])
-    if by_kernel:
-        wanted = ~weightless
-        wanted[list(totals.sums) if totals else []] = False
-        return _means(means, partials, scales, wanted, last)
-    return means
-
-
-def _means(
-    centroids: Floats,
-    partials: Partials,
-    scales: Exponents,
-    wanted: npt.NDArray[np.bool_],
-    last: Partials | None,
-) -> Floats:
-    """Return centroids, (k, d), those wanted moved to the means of their rows."""
-    means = centroids.copy()
-    before = (partials.sums[:, :, :0], partials.rows[:0])
-    if last is not None and last.rows.min() > 0:
-        before = (last.sums, last.rows)
-    kernels.means_of(partials.sums, partials.rows, before, scales.columns - sums.BITS, wanted, means)
-    return means
-
-
-class _Totals:
-    """Exact integers per cluster: weights[j] in 2**weight_shift and, once asked for, sums[j][f] in 2**shifts[f]."""
-
-    def __init__(self, partials: Partials, scales: Exponents) -> None:
-        weighted = partials.weight.shape[1] > 0
-        self.partials = partials
-        self.weights = sums.integers(partials.weight) if weighted else partials.rows.tolist()
-        self.weight_shift = scales.weight - sums.BITS if weighted else 0
-        self.shifts = (scales.columns - sums.BITS).tolist()
-        self.sums: dict[int, list[int]] = {}
-
-    def refill(self, empty: list[int], candidates: list[Candidate]) -> None:
-        """Move one row to each empty cluster, the farthest to the lowest; no cluster gives all its weight."""
-        remaining = iter(candidates)
-        for j in empty:
-            row = next((c for c in remaining if self.weights[c.label] > self._weight(c)), None)
-            if row is None:
-                return
-            self._move(row, j)
-
-    def _sums(self, j: int) -> list[int]:
-        if j not in self.sums:
-            self.sums[j] = sums.integers(self.partials.sums[:, :, j])
-        return self.sums[j]
-
-    def _weight(self, row: Candidate) -> int:
-        return _truncated(row.weight, self.weight_shift)
-
-    def _move(self, row: Candidate, target: int) -> None:
-        addends = [
-            _truncated(row.weight * x, shift) for x, shift in zip(row.row.tolist(), self.shifts, strict=True)
-        ]
-        self.sums[row.label] = [a - b for a, b in zip(self._sums(row.label), addends, strict=True)]
-        self.sums[target] = addends
-        self.weights[row.label] -= self._weight(row)
-        self.weights[target] = self._weight(row)
-
-    def mean(self, j: int, centroid: Floats) -> Floats:
-        """Return a cluster's correctly rounded mean, (d,); without weight it keeps its centroid."""
-        if not self.weights[j]:
-            return centroid
-        each = zip(self._sums(j), self.shifts, strict=True)
-        return np.array(
-            [sums.ratio(total, shift, self.weights[j], self.weight_shift) for total, shift in each]
-        )
-
-
-def _truncated(x: float, shift: int) -> int:
-    """Return the integer limb sum of one addend, as the kernels make it."""
-    numerator, denominator = x.as_integer_ratio()
-    scaled = (
-        (abs(numerator) << -shift) // denominator if shift < 0 else abs(numerator) // (denominator << shift)
-    )
-    return scaled if x >= 0 else -scaled

@@ -30,20 +30,12 @@ class End:
 class Origin:
     """The end from which a run of k centroids starts, and the place of each of its centroids there, -1 for none.
 
-    added: the places of the others, (m,) int64. owed (k, k): what the start's bounds begin with.
+    added: the places of the others, (m,) int64.
     """
 
     end: End
     places: npt.NDArray[np.int32]
     added: npt.NDArray[np.int64]
-    owed: Floats
-
-    @classmethod
-    def of(cls, end: End, places: npt.NDArray[np.int32], start: Floats) -> "Origin":
-        """Return the origin of a run from these centroids, (k, d); one that is not where it was goes and is added."""
-        placed, added, owed = place_pairs(start, end.centroids, places, end.owed)
-        bare = End(end.run, end.name, end.centroids, end.thresholds, end.drift, owed[:0])
-        return cls(bare, placed, added, owed)
 
 
 @compiled()

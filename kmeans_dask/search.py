@@ -11,6 +11,7 @@ import numpy.typing as npt
 from kmeans_dask import breaths, few, randoms, sums
 from kmeans_dask.blocks import Block, Blocks, Floats, Summary
 from kmeans_dask.lloyd import (
+    FREE,
     Fit,
     Hook,
     Identity,
@@ -25,9 +26,11 @@ from kmeans_dask.lloyd import (
 )
 from kmeans_dask.passes import Exponents, exponents, forget, labels_of, scan_of, sq_distances_of
 from kmeans_dask.repeats import distinct
-from kmeans_dask.resume import End, Origin
+from kmeans_dask.resume import End
 from kmeans_dask.steps import rename
 from kmeans_dask.sums import Limbs
+from kmeans_dask.tracks import Track
+from kmeans_dask.trials import Course, landed
 
 _FEWEST = 5  # drawn breaths in a row that may fail, at least
 _MOST = 400  # the same, at most, on few rows
@@ -82,7 +85,9 @@ class Search:
         home = f"{self.identity.run}-home"  # what blocks remember of the centroids that a breath starts from
         patience = _patience(blocks.summary.n_weighted * self.start.size, len(self.start))
         most = self.n_iter + _runs(len(self.start)) * max(self.n_iter, _FEWEST_ITERATIONS)
-        place = _Place(self.start, self.weights, self.lowest.inertia, remember(blocks, self.start, home))
+        place = _Place(
+            self.start, np.array(self.weights), self.lowest.inertia, remember(blocks, self.start, home)
+        )
         errors = errors_of(blocks, self.start, place.end, home)
         while self.state[1] < patience and self.n_iter < most:
             tried = self._breath(blocks, place, errors)
@@ -92,23 +97,20 @@ class Search:
             breaths.advance(self.state, self.lowest.inertia, tried.inertia)
             if breaths.is_lower(tried.inertia, place.inertia) or kicked:
                 errors = errors_of(blocks, tried.centroids, tried.end, home)
-                end = tried.end and replace(tried.end, run=home)
-                place = _Place(tried.centroids, tried.weights, tried.inertia, end)
+                place = replace(tried, end=tried.end and replace(tried.end, run=home))
             self._lowered(tried.inertia, tried.centroids)
         for run in (self.identity.run, home):
             blocks.map_reduce(forget, run, combine=int.__add__)
         return self.best
 
-    def _breath(self, blocks: Blocks, place: "_Place", errors: Floats) -> Fit | None:
-        """Return the run that a breath ends with; None where the search must end."""
+    def _breath(self, blocks: Blocks, place: "_Place", errors: Floats) -> "_Place | None":
+        """Return where a breath ends; None where the search must end."""
         k, frozen = len(place.centroids), np.array(self.motion.frozen, np.int64)
-        more = breaths.with_more(place.centroids, errors, np.array(place.weights), self.state, self.key)
+        more = breaths.with_more(place.centroids, errors, place.weights, self.state, self.key)
         grown = self._run(blocks, more, _GROW, place.end, np.arange(k, dtype=np.int32))
         if self.stop:
             return None
-        places = breaths.without_least(
-            grown.centroids, np.array(grown.weights), k, frozen, self.state, self.key
-        )
+        places = breaths.without_least(grown.centroids, grown.weights, k, frozen, self.state, self.key)
         fewer = breaths.placed(grown.centroids, places, k)
         tried = self._run(blocks, fewer, _SHRINK, grown.end, places, place.inertia)
         return None if self.stop else tried
@@ -116,11 +118,28 @@ class Search:
     def _run(
         self, blocks: Blocks, start: Floats, max_iter: int, end: End | None, places: npt.NDArray[np.int32],
         bar: float = np.inf,
-    ) -> Fit:  # fmt: skip
-        """Run from the start, given up when the inertia will hardly fall below the bar.
+    ) -> "_Place":  # fmt: skip
+        """Return where a trial from the start ends, given up when its inertia will hardly fall below the bar.
 
         end: of a run whose centroids have these places in the start.
         """
+        began, most = time.monotonic(), min(max_iter, self.limits.max_iter)
+        found = None
+        if self.motion == FREE:
+            run = self.identity.run
+            path = Track.after(run, start, end, places) if end else Track(run, start)
+            found = landed(blocks, path, Course(most, self.limits.sq_shift, self.squares, bar, _HOPE))
+        if found:
+            self._shown(found.n_iter, found.changed, time.monotonic() - began)
+            reached = _Place(found.centroids, found.sizes.astype(np.float64), found.inertia, found.end)
+        else:
+            after = (end, places) if end else None
+            reached = self._run_in_steps(blocks, start, most, Trial(self.squares, after, bar, _HOPE))
+        self._look_at_time()
+        return reached
+
+    def _run_in_steps(self, blocks: Blocks, start: Floats, max_iter: int, trial: Trial) -> "_Place":
+        """Return the same, of any motion, made and shown iteration by iteration."""
         shown = 0
 
         def seen(progress: Progress) -> bool:
@@ -130,11 +149,9 @@ class Search:
             return self.stop is not None
 
         start = unit_centroids(start) if self.motion.unit else start
-        limits = replace(self.limits, max_iter=min(max_iter, self.limits.max_iter))
-        trial = Trial(self.squares, Origin.of(end, places, start) if end else None, bar, _HOPE)
+        limits = replace(self.limits, max_iter=max_iter)
         fit = lloyd(blocks, start, limits, self.identity, seen, self.motion, trial)
-        self._look_at_time()
-        return fit
+        return _Place(fit.centroids, np.array(fit.weights), fit.inertia, fit.end)
 
     def at_once(self, rows: Floats, summary: Summary) -> Floats:
         """Return the best centroids found by compiled loops over rows of weight 1, the start if none are better."""
@@ -180,7 +197,7 @@ class _Place:
     """Where a breath starts from: centroids, (k, d), the weights of their rows, (k,), and the end of a run there."""
 
     centroids: Floats
-    weights: tuple[float, ...]
+    weights: Floats
     inertia: float
     end: End | None
 

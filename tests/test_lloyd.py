@@ -11,8 +11,10 @@ from hypothesis import given, settings
 
 from kmeans_dask import lloyd, passes, steps
 from kmeans_dask.blocks import Blocks
-from kmeans_dask.lloyd import Identity, Limits, Progress, Track
+from kmeans_dask.lloyd import Identity, Limits, Progress
+from kmeans_dask.means import inertia_of, total_weight, updated
 from kmeans_dask.passes import Partials
+from kmeans_dask.tracks import Track
 from tests import naive
 from tests.blockings import EXACT_KINDS, Case, addend_means, blocked, cases, labels_under
 
@@ -48,14 +50,14 @@ def test_every_pass_equals_the_loops(case: Case) -> None:
             )
             # Addends are cut off 95 bits below the farthest possible square.
             exact = naive.inertia(case.X, labels, centroids, weights)
-            assert lloyd.inertia_of(partials, scales) == pytest.approx(
+            assert inertia_of(partials, scales) == pytest.approx(
                 exact, rel=2.0**-52, abs=len(labels) * 2.0 ** (scales.inertia - 95)
             )
             taken = naive.refills(case.X, labels, centroids, weights)
             members = list(labels)
             for cluster, row in taken.items():
                 members[row] = cluster
-            new = lloyd.updated(blocks, centroids, partials, scales)
+            new = updated(blocks, centroids, partials, scales)
             assert new.tolist() == addend_means(case.X, members, centroids, weights)
             track.move(new, partials.radii)
             old, centroids = labels, new
@@ -125,7 +127,7 @@ def test_counts_and_sums_equal_a_bincount(n: int, dtype: str) -> None:
         with blocked(X, (0, n // 3, n), n_threads=2) as blocks:
             partials = pass_over(blocks, Track("test", start))
             labels = labels_under(blocks, start)
-            new = lloyd.updated(blocks, start, partials, passes.exponents(blocks.summary, start))
+            new = updated(blocks, start, partials, passes.exponents(blocks.summary, start))
         counts = np.bincount(labels, minlength=k)
         assert partials.rows.tolist() == counts.tolist()
         taken = naive.refills(X, labels, start)
@@ -243,7 +245,7 @@ def test_blocks_without_rows_do_not_hide_weights() -> None:
         one = partial(steps.lloyd_pass, step=Track("test", X[:1]).step(blocks, exact=True))
         empty, full = one([blocks.blocks[0]]), one([blocks.blocks[1]])
     for both in (empty.combined(full), full.combined(empty)):
-        assert lloyd.total_weight(both, scales) == 4
+        assert total_weight(both, scales) == 4
 
 
 # How a run ends ------------------------------------------------------------------

@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kmeans_dask import kmeans, ordering, predict
-from kmeans_dask.lloyd import Track
 from kmeans_dask.passes import Partials, balls_of, farthest_rows
 from kmeans_dask.steps import lloyd_pass
+from kmeans_dask.tracks import Track
 from tests import naive
 from tests.blockings import KINDS, blocked, cut, labels_under, rows_of_kind
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from kmeans_dask import kernels, lloyd, passes
 from kmeans_dask.blocks import Blocks
 from kmeans_dask.kernels import TILE
-from kmeans_dask.lloyd import Track
+from kmeans_dask.means import updated
 from kmeans_dask.passes import Partials
 from kmeans_dask.steps import Step, lloyd_pass
+from kmeans_dask.tracks import Track
 from tests.blockings import KINDS, blocked, labels_under, rows_of_kind
 
 MOVES = ("means", "small", "jump", "none")
@@ -71,7 +72,7 @@ def runs(X: np.ndarray, k: int, seed: int, n_passes: int, weights: np.ndarray | 
             for run in ("again", f"fresh {i}"):
                 blocks.map_reduce(passes.forget, run, combine=int.__add__)
             yield pruned.changed
-            means = lloyd.updated(blocks, step.centroids, fresh, step.scales)
+            means = updated(blocks, step.centroids, fresh, step.scales)
             track.move(
                 moved(str(rng.choice(MOVES, p=(0.7, 0.1, 0.1, 0.1))), step.centroids, means, rng),
                 pruned.radii,
@@ -139,7 +140,7 @@ def test_most_rows_are_skipped() -> None:
         for _ in range(4):
             step = track.step(blocks, exact=False)
             partials = passed(blocks, step)
-            track.move(lloyd.updated(blocks, step.centroids, partials, step.scales), partials.radii)
+            track.move(updated(blocks, step.centroids, partials, step.scales), partials.radii)
         step = track.step(blocks, exact=False)
         scanned = 0
         for state in (group[0].cache["run"] for group in blocks._groups):
@@ -167,7 +168,7 @@ def test_a_shard_that_lost_the_run_counts_the_same_changes() -> None:
             assert_equal(ours, theirs)
             assert ours.changed == theirs.changed > 0
             blocks.map_reduce(passes.forget, "fresh", combine=int.__add__)
-            track.move(lloyd.updated(blocks, step.centroids, ours, step.scales), ours.radii)
+            track.move(updated(blocks, step.centroids, ours, step.scales), ours.radii)
 
 
 # Means by long division ---------------------------------------------------------------------

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_dask import lloyd, passes, pruning
+from kmeans_dask import passes, pruning
 from kmeans_dask.blocks import Blocks
-from kmeans_dask.lloyd import Track, end_of
-from kmeans_dask.resume import End, Origin
+from kmeans_dask.means import updated
+from kmeans_dask.resume import End
 from kmeans_dask.steps import rename
+from kmeans_dask.tracks import Track, end_of
 from tests.blockings import KINDS, blocked, rows_of_kind
 from tests.test_pruning import assert_equal, passed
 
@@ -25,7 +26,7 @@ def run_of(blocks: Blocks, track: Track, n_passes: int) -> End:
         fresh = passed(blocks, Track("fresh", step.centroids).step(blocks, exact=True))
         blocks.map_reduce(passes.forget, "fresh", combine=int.__add__)
         assert_equal(ours, fresh)
-        track.move(lloyd.updated(blocks, step.centroids, ours, step.scales), ours.radii)
+        track.move(updated(blocks, step.centroids, ours, step.scales), ours.radii)
     return end_of(step, owed)
 
 
@@ -73,7 +74,7 @@ def test_resumed_passes_equal_fresh_ones(
             if rng.random() < 0.2:
                 blocks.map_reduce(passes.forget, end.run, combine=int.__add__)
             start, places = changed_start(end, rng, X)
-            end = run_of(blocks, Track("run", start, Origin.of(end, places, start)), int(rng.integers(1, 4)))
+            end = run_of(blocks, Track.after("run", start, end, places), int(rng.integers(1, 4)))
             end = home if home is not None and rng.random() < 0.3 else end
 
 
@@ -92,8 +93,8 @@ def test_rows_out_of_reach_are_not_scanned(name: str, monkeypatch: pytest.Monkey
         end = run_of(blocks, Track("run", X[::1000].copy()), 4)
         start = np.vstack((end.centroids, X[:1] + 0.5))
         monkeypatch.setattr(pruning, "relabel_rows", relabelled)
-        origin = Origin.of(end, np.arange(20, dtype=np.int32), start)
-        passed(blocks, Track(name, start, origin).step(blocks, exact=False))
+        track = Track.after(name, start, end, np.arange(20, dtype=np.int32))
+        passed(blocks, track.step(blocks, exact=False))
     assert len(gaps) >= 20_000 // 128
     assert np.mean(np.array(gaps) > 0) > 0.75
 
@@ -104,7 +105,8 @@ def test_a_centroid_that_is_not_where_it_was_goes_and_is_added(moved: bool) -> N
     centroids = np.arange(6.0).reshape(3, 2)
     end = End("run", "name", centroids, np.zeros(3, np.float32), 0.0, np.empty((0, 0)))
     start = centroids[[2, 0]] + np.array([[0.5 * moved], [0.0]])
-    origin = Origin.of(end, np.array([1, -1, 0], np.int32), start)
+    origin = Track.after("run", start, end, np.array([1, -1, 0], np.int32)).origin
+    assert origin is not None
     assert origin.places.tolist() == [1, -1, -1 if moved else 0]
     assert origin.added.tolist() == ([0] if moved else [])
 
@@ -114,14 +116,11 @@ def test_movements_that_are_owed_go_on_with_the_pairs_that_stay() -> None:
     centroids, owed = np.arange(3.0).reshape(3, 1), np.arange(9.0).reshape(3, 3)
     end = End("run", "name", centroids, np.zeros(3, np.float32), 0.0, owed)
     start = np.array([[2.0], [50.0], [0.0], [60.0]])
-    origin = Origin.of(end, np.array([2, -1, 0], np.int32), start)
+    track = Track.after("run", start, end, np.array([2, -1, 0], np.int32))
     expected = np.zeros((4, 4))
-    expected[2, 0], expected[0, 2], expected[2, 2], expected[0, 0] = (
-        owed[0, 2],
-        owed[2, 0],
-        owed[0, 0],
-        owed[2, 2],
-    )
-    assert origin.owed.tolist() == expected.tolist()
-    track = Track("run", start, origin)
+    for after, before in ((2, 0), (0, 2)):
+        for other, other_before in ((2, 0), (0, 2)):
+            expected[after, other] = owed[before, other_before]
     assert track.bounds.owed.tolist() == expected.tolist()
+    assert track.origin is not None
+    assert track.origin.end.owed.size == 0  # no pass is told

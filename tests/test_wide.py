@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_dask import lloyd, packing
-from kmeans_dask.lloyd import Track
+from kmeans_dask import packing
+from kmeans_dask.means import updated
 from kmeans_dask.packing import Wishes
+from kmeans_dask.tracks import Track
 from tests import naive
 from tests.blockings import addend_means, blocked, labels_under, rows_of_kind
 from tests.test_lloyd import pass_over
@@ -41,7 +42,7 @@ def test_every_pass_equals_the_loops(
             members = list(labels)
             for cluster, row in naive.refills(X, labels, centroids, weights).items():
                 members[row] = cluster
-            new = lloyd.updated(blocks, centroids, partials, track.step(blocks, exact=True).scales)
+            new = updated(blocks, centroids, partials, track.step(blocks, exact=True).scales)
             assert new.tolist() == addend_means(X, members, centroids, weights)
             track.move(new, partials.radii)
             old, centroids = labels, new
