@@ -2,8 +2,9 @@
 
 All arithmetic is float64 in a fixed order without fused multiply-adds, so every processor decides alike.
 A search's state is (size, failures, index) of its next breath. The first ones are orderly, beside the clusters of the
-highest inertia, and one that fails makes the next smaller. Then, at size 0, they are drawn: how many centroids, beside
-which clusters (in proportion to their inertia), how far from them, and in every other one with blurred uses.
+highest gains, and one that fails makes the next smaller. Then, at size 0, they are drawn: how many centroids, beside
+which clusters (in proportion to their gains), where from them, and in every other one with blurred uses.
+A cluster's gain is its inertia along the axis of its rows: about what a second centroid there would take off.
 """
 
 import numpy as np
@@ -14,7 +15,9 @@ MOST = 5  # centroids inserted at once
 _SIZE, _FAILURES, _INDEX = 0, 1, 2
 _PROGRESS = 1e-5  # share of the inertia by which a breath must lower it, to count
 _KICK = 20  # drawn breaths in a row after which one that failed is gone on from
-_OFFSET, _WIDE = 0.1, 1.0  # of inserted centroids, in standard deviations of their cluster
+_ALONG = 0.5  # share of the drawn breaths that insert along axes
+_NEAR, _WIDE = 0.1, 1.0  # of inserted centroids off the axes, in standard deviations of each feature
+_ROUNDS = 6  # of power iteration
 _BLUR = (0.4, 2.1)  # factors of uses: the least, and how much more
 
 
@@ -53,24 +56,79 @@ def advance(state, lowest, inertia):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def with_more(centroids, errors, weights, state, key):  # type: ignore[no-untyped-def]
+def axes_of(rows, weights, labels, centroids):  # type: ignore[no-untyped-def]
+    """Return about the longest axis of the rows of each cluster, (k, d) of length 1, and what it has of their inertia.
+
+    That is a share, (k,). By power iteration, from the row farthest from the centroid. rows (n, d), weights, labels
+    (n,). A cluster of one row or none has the axis 0 and the share 1: few rows lie near a line.
+    """
+    k, d = centroids.shape
+    axes, shares, totals, farthest = np.zeros((k, d)), np.ones(k), np.zeros(k), np.zeros(k)
+    for i in range(rows.shape[0]):
+        j = labels[i]
+        total = sq_distance(rows, i, centroids, j)
+        totals[j] += weights[i] * total
+        if total > farthest[j]:
+            farthest[j] = total
+            for f in range(d):
+                axes[j, f] = rows[i, f] - centroids[j, f]
+    _normalise(axes)
+    for _ in range(_ROUNDS):
+        turned, along = np.zeros((k, d)), np.zeros(k)
+        for i in range(rows.shape[0]):
+            j, way = labels[i], 0.0
+            for f in range(d):
+                way += (rows[i, f] - centroids[j, f]) * axes[j, f]
+            along[j] += weights[i] * (way * way)
+            pull = weights[i] * way / totals[j] if totals[j] > 0.0 else 0.0
+            for f in range(d):
+                turned[j, f] += pull * (rows[i, f] - centroids[j, f])
+        _normalise(turned)
+        axes = turned
+    for j in range(k):
+        if totals[j] > 0.0:
+            shares[j] = along[j] / totals[j]
+    return axes, shares
+
+
+@compiled()
+def _normalise(rows):  # type: ignore[no-untyped-def]
+    """Divide each row, (k, d), by its length; one that has none, or is beyond float64, becomes 0."""
+    for j in range(rows.shape[0]):
+        total = 0.0
+        for f in range(rows.shape[1]):
+            total += rows[j, f] * rows[j, f]
+        length = np.sqrt(total) if 0.0 < total < np.inf else np.inf
+        for f in range(rows.shape[1]):
+            rows[j, f] = rows[j, f] / length if length < np.inf else 0.0
+
+
+@compiled()
+def with_more(centroids, errors, weights, shapes, state, key):  # type: ignore[no-untyped-def]
     """Return the centroids, (k, d), and after them one beside each of those that serve their rows worst.
 
-    errors, weights: each cluster's inertia and the weight of its rows, (k,).
+    errors, weights: each cluster's inertia and the weight of its rows, (k,). shapes = (axes, shares): see `axes_of`.
     """
+    axes, shares = shapes
     k, d = centroids.shape
     drawn = state[_SIZE] == 0
     size = min(k, 1 + int(uniform(state, key, 0) * MOST)) if drawn else state[_SIZE]
-    offset = _WIDE if drawn and uniform(state, key, 1) < 0.5 else _OFFSET
+    how = uniform(state, key, 1) if drawn else 0.0
+    offset = _WIDE if how < (1.0 + _ALONG) / 2.0 else _NEAR
     more = np.empty((k + size, d))
     more[:k] = centroids
-    left = errors.copy()
+    gains = errors * shares
     for q in range(size):
-        j = _drawn(left, uniform(state, key, 8 + q)) if drawn else np.argmax(left)
-        reach = offset * np.sqrt(3.0 * errors[j] / (weights[j] * d)) if weights[j] > 0 else 0.0
+        j = _drawn(gains, uniform(state, key, 8 + q)) if drawn else np.argmax(gains)
+        along = how < _ALONG and axes[j].any()
+        variance = errors[j] / weights[j] if weights[j] > 0 else 0.0
+        reach = np.sqrt(variance * shares[j]) if along else offset * np.sqrt(3.0 * variance / d)
+        back = uniform(state, key, 16 + q * d) < 0.5
         for f in range(d):
-            more[k + q, f] = centroids[j, f] + reach * (2.0 * uniform(state, key, 16 + q * d + f) - 1.0)
-        left[j] = 0.0
+            way = -1.0 if back else 1.0
+            way = way * axes[j, f] if along else 2.0 * uniform(state, key, 16 + q * d + f) - 1.0
+            more[k + q, f] = centroids[j, f] + reach * way
+        gains[j] = 0.0
     return more
 
 

@@ -23,8 +23,10 @@ def search(rows, scales, centroids, lowest, limits, state, key, breaths_at_once)
     k = centroids.shape[0]
     labels, sq_distances = np.full(rows.shape[0], -1, np.int32), np.zeros(rows.shape[0])
     totals = _totals(k, rows.shape[1])
-    _relabel(rows, scales[0], centroids, np.ones(k, np.bool_), labels, sq_distances, totals)
-    inertia = _sum(sq_distances)
+    every = np.ones(k, np.bool_)
+    _relabel(rows, scales[0], centroids, every, every, labels, sq_distances, totals)
+    inertia, weights = _sum(sq_distances), np.ones(rows.shape[0])
+    shapes = breaths.axes_of(rows, weights, labels, centroids)
     best, n_iter, none = centroids, 0, np.empty(0, np.int64)
     for _ in range(breaths_at_once):
         if state[1] >= limits[0]:
@@ -32,21 +34,25 @@ def search(rows, scales, centroids, lowest, limits, state, key, breaths_at_once)
         errors = np.zeros(k)
         for i in range(rows.shape[0]):
             errors[labels[i]] += sq_distances[i]
-        more = breaths.with_more(centroids, errors, totals[2].astype(np.float64), state, key)
+        more = breaths.with_more(centroids, errors, totals[2].astype(np.float64), shapes, state, key)
         new_labels, new_sq_distances = labels.copy(), sq_distances.copy()
         moved = np.ones(more.shape[0], np.bool_)
         moved[:k] = False
         wide = _replaced(totals, np.arange(k), more.shape[0])
         n_iter += run(
-            rows, scales, more, moved, (limits[1], limits[3]), (np.inf, 0.0),
+            rows, scales, more, moved, moved, (limits[1], limits[3]), (np.inf, 0.0),
             new_labels, new_sq_distances, wide,
         )  # fmt: skip
         places = breaths.without_least(more, wide[2].astype(np.float64), k, none, state, key)
         for i in range(rows.shape[0]):
             new_labels[i] = places[new_labels[i]]
+        renamed = np.zeros(k, np.bool_)
+        for place in places[k:]:
+            if place >= 0:
+                renamed[place] = True
         fewer, new_totals = breaths.placed(more, places, k), _replaced(wide, places, k)
         n_iter += run(
-            rows, scales, fewer, np.zeros(k, np.bool_), (limits[2], limits[3]), (inertia, limits[4]),
+            rows, scales, fewer, np.zeros(k, np.bool_), renamed, (limits[2], limits[3]), (inertia, limits[4]),
             new_labels, new_sq_distances, new_totals,
         )  # fmt: skip
         reached, kicked = _sum(new_sq_distances), breaths.kicks(state)
@@ -54,6 +60,7 @@ def search(rows, scales, centroids, lowest, limits, state, key, breaths_at_once)
         if breaths.is_lower(reached, inertia) or kicked:
             centroids, inertia, totals = fewer, reached, new_totals
             labels, sq_distances = new_labels, new_sq_distances
+            shapes = breaths.axes_of(rows, weights, labels, centroids)
         if breaths.is_lower(reached, lowest):
             best, lowest = fewer, reached
     return centroids, best, lowest, n_iter
@@ -72,18 +79,20 @@ def _limbs(totals):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def run(rows, scales, centroids, moved, limits, hope, labels, sq_distances, totals):  # type: ignore[no-untyped-def]
+def run(rows, scales, centroids, moved, renamed, limits, hope, labels, sq_distances, totals):  # type: ignore[no-untyped-def]
     """Run from centroids, (k, d), to those of the last pass, in place, as all that is known; return the iterations.
 
-    moved (k,): what is known does not know them yet. limits = (max_iter, sq_shift). hope = (bar, falls): a run ends
-    when its inertia would stay above the bar after so many falls like the last one.
+    moved (k,): what is known does not know them yet. renamed (k,): they have a lower index now, so win ties.
+    limits = (max_iter, sq_shift). hope = (bar, falls): a run ends when its inertia would stay above the bar after so
+    many falls like the last one.
     """
     k, d = centroids.shape
     iteration, last, all_of_them = 0, np.inf, np.ones(k, np.bool_)
     no_means = (np.empty((3, d, 0), np.int64), np.empty(0, np.int64))
     while True:
         iteration += 1
-        changed = _relabel(rows, scales[0], centroids, moved, labels, sq_distances, totals)
+        others = moved | renamed if iteration == 1 else moved
+        changed = _relabel(rows, scales[0], centroids, moved, others, labels, sq_distances, totals)
         inertia = _sum(sq_distances)
         if inertia - hope[1] * (last - inertia) > hope[0]:
             return iteration
@@ -105,9 +114,12 @@ def run(rows, scales, centroids, moved, limits, hope, labels, sq_distances, tota
 
 
 @compiled()
-def _relabel(rows, factors, centroids, moved, labels, sq_distances, totals):  # type: ignore[no-untyped-def]
-    """Bring what is known to these centroids, of which some have moved, (k,); return how many labels changed."""
-    clear, movers, all_of_them = _sq_reaches(centroids), np.flatnonzero(moved), np.arange(centroids.shape[0])
+def _relabel(rows, factors, centroids, moved, others, labels, sq_distances, totals):  # type: ignore[no-untyped-def]
+    """Bring what is known to these centroids, of which some have moved, (k,); return how many labels changed.
+
+    others (k,): those that may be nearer, or win a tie, to rows whose own centroid has not moved.
+    """
+    clear, movers, all_of_them = _sq_reaches(centroids), np.flatnonzero(others), np.arange(centroids.shape[0])
     changed = 0
     for i in range(rows.shape[0]):
         label = labels[i]

@@ -27,6 +27,7 @@ from kmeans_dask.lloyd import (
 from kmeans_dask.passes import Exponents, exponents, forget, labels_of, scan_of, sq_distances_of
 from kmeans_dask.repeats import distinct
 from kmeans_dask.resume import End
+from kmeans_dask.spreads import Shapes, Spread
 from kmeans_dask.steps import rename
 from kmeans_dask.sums import Limbs
 from kmeans_dask.tracks import Track
@@ -36,7 +37,8 @@ _FEWEST = 5  # drawn breaths in a row that may fail, at least
 _MOST = 400  # the same, at most, on few rows
 _TINY = 90_000  # rows * clusters * features of a set so small that they cost next to nothing
 _SMALL = 1_500_000  # and of one where half of the most are worth their time,
-_LARGE = 2**25  # and of one where twice as many are
+_LARGE, _MORE = 2**25, 2.6  # and of one where so many times as many are
+_ALL = 1.25  # breaths in all for each drawn one that may fail in a row
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
 _HOPE = 5  # falls of the inertia like the last one that may still come
 _RUNS = 48  # a search by passes makes at most as many iterations as so many further restarts,
@@ -88,25 +90,29 @@ class Search:
         place = _Place(
             self.start, np.array(self.weights), self.lowest.inertia, remember(blocks, self.start, home)
         )
-        errors = errors_of(blocks, self.start, place.end, home)
-        while self.state[1] < patience and self.n_iter < most:
-            tried = self._breath(blocks, place, errors)
+        spread = Spread.of(blocks)
+        described = errors_of(blocks, self.start, place.end, home), spread.shapes(self.start)
+        while self.state[1] < patience and self.breaths < _ALL * patience and self.n_iter < most:
+            tried = self._breath(blocks, place, *described)
             if tried is None:
                 break
             kicked = breaths.kicks(self.state)
             breaths.advance(self.state, self.lowest.inertia, tried.inertia)
             if breaths.is_lower(tried.inertia, place.inertia) or kicked:
-                errors = errors_of(blocks, tried.centroids, tried.end, home)
+                described = (
+                    errors_of(blocks, tried.centroids, tried.end, home),
+                    spread.shapes(tried.centroids),
+                )
                 place = replace(tried, end=tried.end and replace(tried.end, run=home))
             self._lowered(tried.inertia, tried.centroids)
         for run in (self.identity.run, home):
             blocks.map_reduce(forget, run, combine=int.__add__)
         return self.best
 
-    def _breath(self, blocks: Blocks, place: "_Place", errors: Floats) -> "_Place | None":
+    def _breath(self, blocks: Blocks, place: "_Place", errors: Floats, shapes: Shapes) -> "_Place | None":
         """Return where a breath ends; None where the search must end."""
         k, frozen = len(place.centroids), np.array(self.motion.frozen, np.int64)
-        more = breaths.with_more(place.centroids, errors, place.weights, self.state, self.key)
+        more = breaths.with_more(place.centroids, errors, place.weights, shapes, self.state, self.key)
         grown = self._run(blocks, more, _GROW, place.end, np.arange(k, dtype=np.int32))
         if self.stop:
             return None
@@ -204,8 +210,8 @@ class _Place:
 
 def _patience(size: int, n_clusters: int) -> int:
     """Return how many drawn breaths in a row may fail; size: rows * clusters * features, of which a run costs more."""
-    most = min(8 * n_clusters - 70, n_clusters + 116) * (2 if size > _LARGE else 1)
-    return max(_FEWEST, n_clusters, most * size // (size + _SMALL))
+    most = min(9 * n_clusters - 74, n_clusters + 134) * (_MORE if size > _LARGE else 1.0)
+    return max(_FEWEST, n_clusters, int(most * size) // (size + _SMALL))
 
 
 def _runs(n_clusters: int) -> int:

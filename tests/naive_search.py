@@ -7,7 +7,7 @@ from tests import naive
 from tests.naive import Table, sq_distance
 
 MASK = 2**64 - 1
-GROW, SHRINK, HOPE, PROGRESS, KICK, ROUNDING = 4, 20, 5, 1e-5, 20, 2.0**-26
+GROW, SHRINK, HOPE, PROGRESS, KICK, ROUNDING, ROUNDS = 4, 20, 5, 1e-5, 20, 2.0**-26, 6
 
 
 class Breath:
@@ -34,16 +34,23 @@ class Breath:
         return found
 
     def with_more(
-        self, centroids: list[list[float]], errors: Sequence[float], rows: Sequence[int]
-    ) -> list[list[float]]:
-        """Return the centroids and some more after them."""
-        wide = not self.size and self.uniform(1) < 0.5
+        self, centroids: list[list[float]], errors: Sequence[float], rows: Sequence[int],
+        axes: Sequence[tuple[list[float], float]],
+    ) -> list[list[float]]:  # fmt: skip
+        """Return the centroids and some more after them: along the axis of a cluster, or near it in each feature."""
+        how = 0.0 if self.size else self.uniform(1)
         more, d = [list(c) for c in centroids], len(centroids[0])
-        for q, j in enumerate(self.beside(errors)):
-            reach = (1.0 if wide else 0.1) * math.sqrt(3.0 * errors[j] / (rows[j] * d)) if rows[j] else 0.0
-            more.append(
-                [c + reach * (2.0 * self.uniform(16 + q * d + f) - 1.0) for f, c in enumerate(centroids[j])]
-            )
+        gains = [error * share for error, (_, share) in zip(errors, axes, strict=True)]
+        for q, j in enumerate(self.beside(gains)):
+            axis, share = axes[j]
+            variance = errors[j] / rows[j] if rows[j] else 0.0
+            us = [self.uniform(16 + q * d + f) for f in range(d)]
+            if how < 0.5 and any(axis):
+                reach, ways = math.sqrt(variance * share), [-a if us[0] < 0.5 else a for a in axis]
+            else:
+                reach = (1.0 if how < 0.75 else 0.1) * math.sqrt(3.0 * variance / d)
+                ways = [2.0 * u - 1.0 for u in us]
+            more.append([c + reach * way for c, way in zip(centroids[j], ways, strict=True)])
         return more
 
     def without_least(self, centroids: list[list[float]], rows: Sequence[int], k: int) -> list[list[float]]:
@@ -99,6 +106,42 @@ def least_merge(centroids: Table, rows: Sequence[int], j: int) -> float:
     )
 
 
+def axis_of(rows: list[list[float]], centroid: Sequence[float]) -> tuple[list[float], float]:
+    """Return about the longest axis of rows, by power iteration, and the share of their inertia along it."""
+    ways = [[x - c for x, c in zip(row, centroid, strict=True)] for row in rows]
+    sq_distances = [sq_distance(row, centroid) for row in rows]
+    total = sum(sq_distances)
+    if not total:
+        return [0.0] * len(centroid), 1.0
+    axis, along = unit(ways[sq_distances.index(max(sq_distances))]), 0.0
+    for _ in range(ROUNDS):
+        turned, along = [0.0] * len(centroid), 0.0
+        for way in ways:
+            t = 0.0
+            for w, a in zip(way, axis, strict=True):
+                t += w * a
+            along += t * t
+            turned = [a + t / total * w for a, w in zip(turned, way, strict=True)]
+        axis = unit(turned)
+    return axis, along / total
+
+
+def axes_of(X: Table, labels: Sequence[int], centroids: Table) -> list[tuple[list[float], float]]:
+    """Return the axis of each cluster."""
+    members: list[list[list[float]]] = [[] for _ in centroids]
+    for x, j in zip(naive.rows_of(X), labels, strict=True):
+        members[j].append(x)
+    return [axis_of(rows, centroid) for rows, centroid in zip(members, naive.rows_of(centroids), strict=True)]
+
+
+def unit(row: list[float]) -> list[float]:
+    """Return a row divided by its length."""
+    total = 0.0
+    for x in row:
+        total += x * x
+    return [x / math.sqrt(total) for x in row]
+
+
 def described(X: Table, centroids: Table) -> tuple[list[int], list[float], list[int], float]:
     """Return labels, each cluster's inertia and rows, and the inertia of all, added up row by row."""
     labels = naive.nearest(X, centroids)
@@ -139,17 +182,19 @@ def run(
 def searched(X: Table, start: Table, key: int, patience: int, sq_shift: float) -> list[list[float]]:
     """Return the best centroids of a search from the start, until `patience` drawn breaths in a row have failed."""
     centroids = best = naive.rows_of(start)
-    _, errors, rows, inertia = described(X, centroids)
+    labels, errors, rows, inertia = described(X, centroids)
+    axes = axes_of(X, labels, centroids)
     lowest, breath, k = naive.inertia(X, naive.nearest(X, start), start), Breath(key, len(start)), len(start)
     while breath.failures < patience:
-        more = run(X, breath.with_more(centroids, errors, rows), GROW, sq_shift, math.inf, 0)
+        more = run(X, breath.with_more(centroids, errors, rows, axes), GROW, sq_shift, math.inf, 0)
         fewer = breath.without_least(more, described(X, more)[2], k)
         fewer = run(X, fewer, SHRINK, sq_shift, inertia, HOPE)
-        _, new_errors, new_rows, reached = described(X, fewer)
+        labels, new_errors, new_rows, reached = described(X, fewer)
         kicked = breath.failures % KICK == KICK - 1
         breath.advance(lowest, reached)
         if reached < inertia - inertia * ROUNDING or kicked:
             centroids, errors, rows, inertia = fewer, new_errors, new_rows, reached
+            axes = axes_of(X, labels, centroids)
         if reached < lowest - lowest * ROUNDING:
             best, lowest = fewer, reached
     return best

@@ -76,6 +76,7 @@ def test_a_search_in_one_place_equals_the_loops(kind: str, n: int, k: int) -> No
 def test_passes_and_one_place_agree(seed: int, tol: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search by passes over blocks takes the same way as one over the same rows at once."""
     monkeypatch.setattr(search, "_RUNS", 1000)
+    monkeypatch.setattr(search, "_ALL", 1000)
     monkeypatch.setattr(search, "_patience", search._patience_of_few)
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(1500, 8)) + 2 * rng.integers(0, 3, (1500, 8)) * (rng.random(8) < 0.5)
