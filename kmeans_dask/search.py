@@ -37,7 +37,7 @@ _FEWEST = 5  # drawn breaths in a row that may fail, at least
 _MOST = 400  # the same, at most, on few rows
 _TINY = 90_000  # rows * clusters * features of a set so small that they cost next to nothing
 _SMALL = 1_500_000  # and of one where half of the most are worth their time,
-_LARGE, _MORE = 2**25, 2.6  # and of one where so many times as many are
+_LARGE, _MORE = 2**25, 2.85  # and of one where so many times as many are
 _ALL = 1.25  # breaths in all for each drawn one that may fail in a row
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
 _HOPE = 5  # falls of the inertia like the last one that may still come
@@ -210,7 +210,7 @@ class _Place:
 
 def _patience(size: int, n_clusters: int) -> int:
     """Return how many drawn breaths in a row may fail; size: rows * clusters * features, of which a run costs more."""
-    most = min(9 * n_clusters - 74, n_clusters + 134) * (_MORE if size > _LARGE else 1.0)
+    most = min(8 * n_clusters - 70, n_clusters + 116) * (_MORE if size > _LARGE else 1.0)
     return max(_FEWEST, n_clusters, int(most * size) // (size + _SMALL))
 
 

@@ -7,7 +7,7 @@ from kmeans_dask.blocks import Block, Blocks, Floats, block_of_rows
 from kmeans_dask.passes import labels_of, scan_of
 from kmeans_dask.samples import sampled
 
-_MOST_ROWS, _LEAST_ROWS = 8192, 64
+_MOST_ROWS, _LEAST_ROWS = 4096, 64
 _NUMBERS = 2**18  # of the sample, between the two
 
 Shapes = tuple[Floats, Floats]  # of clusters: see `breaths.axes_of`

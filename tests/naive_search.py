@@ -40,15 +40,16 @@ class Breath:
         """Return the centroids and some more after them: along the axis of a cluster, or near it in each feature."""
         how = 0.0 if self.size else self.uniform(1)
         more, d = [list(c) for c in centroids], len(centroids[0])
+        along = d * d / (d * d + 9.0)
         gains = [error * share for error, (_, share) in zip(errors, axes, strict=True)]
         for q, j in enumerate(self.beside(gains)):
             axis, share = axes[j]
             variance = errors[j] / rows[j] if rows[j] else 0.0
             us = [self.uniform(16 + q * d + f) for f in range(d)]
-            if how < 0.5 and any(axis):
+            if how < along and any(axis):
                 reach, ways = math.sqrt(variance * share), [-a if us[0] < 0.5 else a for a in axis]
             else:
-                reach = (1.0 if how < 0.75 else 0.1) * math.sqrt(3.0 * variance / d)
+                reach = (1.0 if how < (1.0 + along) / 2.0 else 0.1) * math.sqrt(3.0 * variance / d)
                 ways = [2.0 * u - 1.0 for u in us]
             more.append([c + reach * way for c, way in zip(centroids[j], ways, strict=True)])
         return more
