@@ -38,7 +38,10 @@ _MOST = 400  # the same, at most, on few rows
 _TINY = 90_000  # rows * clusters * features of a set so small that they cost next to nothing
 _SMALL = 1_500_000  # and of one where half of the most are worth their time,
 _LARGE, _MORE = 2**25, 2.85  # and of one where so many times as many are
-_ALL = 1.25  # breaths in all for each drawn one that may fail in a row
+_ALL, _LEAST = (
+    1.25,
+    20,
+)  # breaths in all for each drawn one that may fail in a row, and how many may be made anyway
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
 _HOPE = 5  # falls of the inertia like the last one that may still come
 _RUNS = 48  # a search by passes makes at most as many iterations as so many further restarts,
@@ -92,7 +95,8 @@ class Search:
         )
         spread = Spread.of(blocks)
         described = errors_of(blocks, self.start, place.end, home), spread.shapes(self.start)
-        while self.state[1] < patience and self.breaths < _ALL * patience and self.n_iter < most:
+        breaths_in_all = max(_LEAST, _ALL * patience)
+        while self.state[1] < patience and self.breaths < breaths_in_all and self.n_iter < most:
             tried = self._breath(blocks, place, *described)
             if tried is None:
                 break
