@@ -56,39 +56,54 @@ def advance(state, lowest, inertia):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def axes_of(rows, weights, labels, centroids):  # type: ignore[no-untyped-def]
+def axes_of(rows, weights, labels, centres):  # type: ignore[no-untyped-def]
     """Return about the longest axis of the rows of each cluster, (k, d) of length 1, and what it has of their inertia.
 
-    That is a share, (k,). By power iteration, from the row farthest from the centroid. rows (n, d), weights, labels
-    (n,). A cluster of one row or none has the axis 0 and the share 1: few rows lie near a line.
+    That is a share, (k,). By power iteration, from the row farthest from the centre. rows (n, d), weights, labels (n,),
+    centres (k, d): the means of their rows, about. A cluster without a row beside its centre has the axis 0 and the
+    share 1: few rows lie near a line.
     """
-    k, d = centroids.shape
+    k, d = centres.shape
     axes, shares, totals, farthest = np.zeros((k, d)), np.ones(k), np.zeros(k), np.zeros(k)
     for i in range(rows.shape[0]):
         j = labels[i]
-        total = sq_distance(rows, i, centroids, j)
+        total = sq_distance(rows, i, centres, j)
         totals[j] += weights[i] * total
         if total > farthest[j]:
             farthest[j] = total
             for f in range(d):
-                axes[j, f] = rows[i, f] - centroids[j, f]
+                axes[j, f] = rows[i, f] - centres[j, f]
     _normalise(axes)
     for _ in range(_ROUNDS):
         turned, along = np.zeros((k, d)), np.zeros(k)
         for i in range(rows.shape[0]):
             j, way = labels[i], 0.0
             for f in range(d):
-                way += (rows[i, f] - centroids[j, f]) * axes[j, f]
+                way += (rows[i, f] - centres[j, f]) * axes[j, f]
             along[j] += weights[i] * (way * way)
             pull = weights[i] * way / totals[j] if totals[j] > 0.0 else 0.0
             for f in range(d):
-                turned[j, f] += pull * (rows[i, f] - centroids[j, f])
+                turned[j, f] += pull * (rows[i, f] - centres[j, f])
         _normalise(turned)
         axes = turned
     for j in range(k):
         if totals[j] > 0.0:
             shares[j] = along[j] / totals[j]
     return axes, shares
+
+
+@compiled()
+def means_of(rows, weights, labels, centroids):  # type: ignore[no-untyped-def]
+    """Return the mean of the rows of each cluster, (k, d), added up in their order; its centroid where it has none."""
+    means, totals = np.zeros(centroids.shape), np.zeros(centroids.shape[0])
+    for i in range(rows.shape[0]):
+        totals[labels[i]] += weights[i]
+        for f in range(rows.shape[1]):
+            means[labels[i], f] += weights[i] * rows[i, f]
+    for j in range(centroids.shape[0]):
+        for f in range(centroids.shape[1]):
+            means[j, f] = means[j, f] / totals[j] if totals[j] > 0.0 else centroids[j, f]
+    return means
 
 
 @compiled()
@@ -105,7 +120,7 @@ def _normalise(rows):  # type: ignore[no-untyped-def]
 
 @compiled()
 def with_more(centroids, errors, weights, shapes, state, key):  # type: ignore[no-untyped-def]
-    """Return the centroids, (k, d), and after them one beside each of those that serve their rows worst.
+    """Return the centroids, (k, d), and after them one beside each of those where a second one gains most.
 
     errors, weights: each cluster's inertia and the weight of its rows, (k,). shapes = (axes, shares): see `axes_of`.
     """

@@ -170,7 +170,7 @@ def _add_row(rows, i, factors, label, sign, totals):  # type: ignore[no-untyped-
 
 @compiled()
 def _refilled(rows, factors, labels, sq_distances, totals):  # type: ignore[no-untyped-def]
-    """Return the totals after the farthest rows moved to empty clusters, as `lloyd.updated` has it."""
+    """Return the totals after the farthest rows moved to empty clusters, as `means.updated` has it."""
     after = (totals[0].copy(), totals[1].copy(), totals[2].copy())
     left = sq_distances.copy()
     for j in range(after[2].shape[0]):

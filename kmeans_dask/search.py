@@ -31,17 +31,15 @@ from kmeans_dask.spreads import Shapes, Spread
 from kmeans_dask.steps import rename
 from kmeans_dask.sums import Limbs
 from kmeans_dask.tracks import Track
-from kmeans_dask.trials import Course, landed
+from kmeans_dask.trials import Course, landed, may_land
 
 _FEWEST = 5  # drawn breaths in a row that may fail, at least
 _MOST = 400  # the same, at most, on few rows
 _TINY = 90_000  # rows * clusters * features of a set so small that they cost next to nothing
 _SMALL = 1_500_000  # and of one where half of the most are worth their time,
 _LARGE, _MORE = 2**25, 2.85  # and of one where so many times as many are
-_ALL, _LEAST = (
-    1.25,
-    20,
-)  # breaths in all for each drawn one that may fail in a row, and how many may be made anyway
+_ALL = 1.25  # breaths in all for each drawn one that may fail in a row,
+_LEAST = 20  # but at least so many
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
 _HOPE = 5  # falls of the inertia like the last one that may still come
 _RUNS = 48  # a search by passes makes at most as many iterations as so many further restarts,
@@ -93,20 +91,21 @@ class Search:
         place = _Place(
             self.start, np.array(self.weights), self.lowest.inertia, remember(blocks, self.start, home)
         )
-        spread = Spread.of(blocks)
-        described = errors_of(blocks, self.start, place.end, home), spread.shapes(self.start)
+        spread = Spread.of(blocks, len(self.start), around_means=self.motion != FREE)
+
+        def described(centroids: Floats, end: End | None) -> tuple[Floats, Shapes]:
+            return errors_of(blocks, centroids, end, home), spread.shapes(centroids)
+
+        clusters = described(self.start, place.end)
         breaths_in_all = max(_LEAST, _ALL * patience)
         while self.state[1] < patience and self.breaths < breaths_in_all and self.n_iter < most:
-            tried = self._breath(blocks, place, *described)
+            tried = self._breath(blocks, place, *clusters)
             if tried is None:
                 break
             kicked = breaths.kicks(self.state)
             breaths.advance(self.state, self.lowest.inertia, tried.inertia)
             if breaths.is_lower(tried.inertia, place.inertia) or kicked:
-                described = (
-                    errors_of(blocks, tried.centroids, tried.end, home),
-                    spread.shapes(tried.centroids),
-                )
+                clusters = described(tried.centroids, tried.end)
                 place = replace(tried, end=tried.end and replace(tried.end, run=home))
             self._lowered(tried.inertia, tried.centroids)
         for run in (self.identity.run, home):
@@ -135,7 +134,7 @@ class Search:
         """
         began, most = time.monotonic(), min(max_iter, self.limits.max_iter)
         found = None
-        if self.motion == FREE:
+        if self.motion == FREE and may_land(blocks, start):
             run = self.identity.run
             path = Track.after(run, start, end, places) if end else Track(run, start)
             found = landed(blocks, path, Course(most, self.limits.sq_shift, self.squares, bar, _HOPE))

@@ -7,8 +7,12 @@ from kmeans_dask.blocks import Block, Blocks, Floats, block_of_rows
 from kmeans_dask.passes import labels_of, scan_of
 from kmeans_dask.samples import sampled
 
-_MOST_ROWS, _LEAST_ROWS = 4096, 64
-_NUMBERS = 2**18  # of the sample, between the two
+_ROWS, _ROWS_EACH, _LEAST_ROWS = (
+    4096,
+    16,
+    64,
+)  # of the sample: at most, but so many for each cluster; at least
+_NUMBERS = 2**21  # of the sample, at most
 
 Shapes = tuple[Floats, Floats]  # of clusters: see `breaths.axes_of`
 
@@ -20,16 +24,20 @@ class Spread:
     rows: Floats  # (m, d)
     weights: Floats  # (m,)
     block: Block  # of the same rows
+    around_means: bool  # since centroids are not the means of their rows
 
     @classmethod
-    def of(cls, blocks: Blocks) -> "Spread":
+    def of(cls, blocks: Blocks, n_clusters: int, *, around_means: bool) -> "Spread":
         """Return a sample of blocks."""
-        n_rows = min(_MOST_ROWS, max(_LEAST_ROWS, _NUMBERS // blocks.n_features))
-        sample = sampled(blocks, n_rows, 0)
-        return cls(sample.values, sample.weights, block_of_rows(sample.values))
+        n_rows = min(max(_ROWS, _ROWS_EACH * n_clusters), _NUMBERS // blocks.n_features)
+        sample = sampled(blocks, max(_LEAST_ROWS, n_rows), 0)
+        return cls(sample.values, sample.weights, block_of_rows(sample.values), around_means)
 
     def shapes(self, centroids: Floats) -> Shapes:
         """Return the axes, (k, d), and shares, (k,), of the clusters of centroids, (k, d)."""
         labels = labels_of(self.block, centroids, scan_of(centroids, self.block.tiles.dtype))
-        axes, shares = breaths.axes_of(self.rows, self.weights, labels, centroids)
+        centres = centroids
+        if self.around_means:
+            centres = breaths.means_of(self.rows, self.weights, labels, centroids)
+        axes, shares = breaths.axes_of(self.rows, self.weights, labels, centres)
         return axes, shares

@@ -76,7 +76,8 @@ def name_after(name: str, bounds: Bounds, centroids: Floats) -> str:
 
     Of the way too: what blocks remember holds by how far centroids have moved.
     """
-    return passes.digest(centroids, passes.digest(bounds.thresholds, name))
+    way = np.append(bounds.thresholds.astype(np.float64), bounds.drift)
+    return passes.digest(centroids, passes.digest(way, name))
 
 
 def end_of(step: Step, owed: Floats) -> End:

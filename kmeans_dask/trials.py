@@ -45,16 +45,18 @@ class Landing:
     end: End
 
 
+def may_land(blocks: Blocks, start: Floats) -> bool:
+    """Whether a trial from start centroids, (k, d), may be made at once."""
+    return blocks.n_blocks == 1 and blocks.summary.n_samples * start.size <= _MOST
+
+
 def landed(blocks: Blocks, path: Track, course: Course) -> Landing | None:
     """Return where a trial of free centroids ends; None where it must be made iteration by iteration.
 
     That is where rows lie in several groups or have weights, where a cluster runs empty, and where the inertia must be
     told by the distances themselves.
     """
-    n_rows = blocks.summary.n_samples
-    if blocks.n_blocks > 1 or n_rows * path.centroids.size > _MOST:
-        return None
-    step = path.step(blocks, exact=False)
+    step, n_rows = path.step(blocks, exact=False), blocks.summary.n_samples
     return blocks.map_reduce(leap, step, n_rows, path.bounds, course, combine=_neither)
 
 
@@ -76,11 +78,13 @@ def leap(blocks: Sequence[Block], step: Step, n_rows: int, bounds: Bounds, cours
         (centroids, (bounds.moved, bounds.thresholds, bounds.owed), bounds.drift),
         (course.max_iter - 1, course.sq_shift), (course.squares, course.bar, course.hope), state.changed,
     )  # fmt: skip
-    if np.isnan(inertia):
+    if np.isnan(inertia) and n_moves:
         return None
     if n_moves:
         state.names = ("", name_after(step.names[1], bounds, centroids))
     block.cache[step.run] = state
+    if np.isnan(inertia):
+        return None  # and the first pass need not be made again
     end = End(step.run, state.names[1], centroids, bounds.thresholds, bounds.drift, bounds.owed)
     return Landing(centroids, state.totals[2].copy(), float(inertia), n_moves + 1, state.changed, end)
 

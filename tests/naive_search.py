@@ -111,7 +111,9 @@ def axis_of(rows: list[list[float]], centroid: Sequence[float]) -> tuple[list[fl
     """Return about the longest axis of rows, by power iteration, and the share of their inertia along it."""
     ways = [[x - c for x, c in zip(row, centroid, strict=True)] for row in rows]
     sq_distances = [sq_distance(row, centroid) for row in rows]
-    total = sum(sq_distances)
+    total = 0.0
+    for error in sq_distances:
+        total += error
     if not total:
         return [0.0] * len(centroid), 1.0
     axis, along = unit(ways[sq_distances.index(max(sq_distances))]), 0.0

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_dask import api, kmeans, randoms, refine, search
+from kmeans_dask import api, breaths, kmeans, randoms, refine, search, spreads
 from kmeans_dask.errors import ConfigError
 from kmeans_dask.lloyd import FREE, Fit, Identity, Limits, Motion, Progress, lloyd
 from kmeans_dask.local_blocks import LocalBlocks
@@ -114,7 +114,10 @@ def test_never_worse_and_the_same_for_any_blocks(case: Case, passes: bool) -> No
 
 @pytest.mark.parametrize("few", [True, False])
 def test_weights_equal_repeats(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By passes, whole weights give the bits of repeated rows, and weights times a power of two change nothing."""
+    """By passes over few rows, whole weights give the bits of repeated rows; times a power of two they change nothing.
+
+    Of more rows than a sample holds, others may be drawn to tell the axes by.
+    """
     monkeypatch.setattr(refine, "FEW", 2**20 if few else 0)
     X, weights = rows_of("blobs", 300, seed=5), np.random.default_rng(5).integers(1, 4, 300)
     found = kmeans(X, 7, init=X[:7], weights=weights, refine=True)
@@ -139,6 +142,79 @@ def test_cosine_is_refined() -> None:
     assert found.inertia < 0.5 * plain.inertia
     np.testing.assert_allclose(np.linalg.norm(found.centroids, axis=1), 1, atol=1e-15)
     assert sorted(found.centroids_in_units().argmax(axis=1).tolist()) == list(range(6))
+
+
+def test_cosine_is_refined_where_directions_are_diffuse() -> None:
+    """Means are far shorter than rows: the axes are around the means, not along the centroids."""
+    rng = np.random.default_rng(9)
+    directions = np.linalg.qr(rng.normal(size=(60, 60)))[0][:12]
+    X = np.repeat(directions, 400, axis=0) + 0.11 * rng.normal(size=(4800, 60))
+    X /= np.linalg.norm(X, axis=1)[:, None]
+    with blocked(X, (0, len(X)), n_threads=1) as blocks:
+        spread = spreads.Spread.of(blocks, 12, around_means=True)
+        axes, _ = spread.shapes(directions)
+        assert np.abs((axes * directions).sum(axis=1)).max() < 0.6
+        along, _ = replace(spread, around_means=False).shapes(directions)
+        assert np.abs((along * directions).sum(axis=1)).min() > 0.6
+    start = np.concatenate((X[:6], X[400:4800:800]))
+    plain, found = (kmeans(X, 12, init=start, metric="cosine", refine=refine) for refine in (False, True))
+    nearest = np.abs(found.centroids_in_units() @ directions.T)
+    assert found.inertia < plain.inertia
+    assert sorted(nearest.argmax(axis=1).tolist()) == list(range(12))
+
+
+@pytest.mark.parametrize(("d", "weighted"), [(1, False), (3, True), (16, False), (16, True)])
+def test_axes_are_those_of_the_rows(d: int, weighted: bool) -> None:
+    """Against the eigenvectors of each cluster's scatter: the axis, and its share of the inertia, nearly."""
+    rng = np.random.default_rng(d)
+    stretched = rng.normal(size=(900, d)) * np.array([3.0, *np.linspace(1.0, 0.2, d - 1)])
+    labels = rng.integers(0, 3, 900).astype(np.int32)
+    turns = [np.linalg.qr(rng.normal(size=(d, d)))[0] for _ in range(3)]
+    rows = np.array([turns[j] @ x for j, x in zip(labels, stretched, strict=True)])
+    weights = rng.integers(0, 4, 900).astype(float) if weighted else np.ones(900)
+    centres = breaths.means_of(rows, weights, labels, np.zeros((5, d)))
+    axes, shares = breaths.axes_of(rows, weights, labels, centres)
+    for j in range(3):
+        some = rows[labels == j] - np.average(rows[labels == j], axis=0, weights=weights[labels == j])
+        values, vectors = np.linalg.eigh((some * weights[labels == j, None]).T @ some)
+        assert abs(axes[j] @ vectors[:, -1]) > 0.99
+        assert shares[j] == pytest.approx(values[-1] / values.sum(), rel=0.01)
+    assert (axes[3:] == 0).all()
+    assert (shares[3:] == 1).all()
+
+
+@pytest.mark.parametrize(("d", "k", "n_rows"), [(2, 9, 4096), (3, 300, 4800), (1500, 300, 1398)])
+def test_a_sample_of_enough_rows_tells_the_spread(d: int, k: int, n_rows: int) -> None:
+    """The same rows from any blocks; more for many clusters, fewer of wide ones; clusters without a row are told of."""
+    X = np.random.default_rng(1).normal(size=(5000, d)).astype(np.float32)
+    found = []
+    for cuts in ((0, 5000), (0, 100, 100, 3000, 5000)):
+        with blocked(X, cuts) as blocks:
+            spread = spreads.Spread.of(blocks, k, around_means=False)
+            assert spread.rows.shape == (n_rows, d)
+            found.append(spread.shapes(X[:k].astype(np.float64)))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+    lengths = np.linalg.norm(found[0][0], axis=1)
+    assert (np.isclose(lengths, 1) | (lengths == 0)).all()
+
+
+def test_a_search_ends_by_all_of_its_breaths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many may fail in a row, a quarter more are made in all, and 20 in any case."""
+    X = np.random.default_rng(4).normal(size=(1500, 8))
+    monkeypatch.setattr(search, "_RUNS", 10**6)
+    for patience, n_breaths in ((5, 20), (40, 50)):
+        monkeypatch.setattr(search, "_patience", lambda size, k, patience=patience: patience)
+        monkeypatch.setattr(breaths, "advance", counted)
+        with blocked(X, (0, 700, 1500)) as blocks:
+            one = Search.after(lloyd(blocks, X[:30], Limits(), ME), Limits(), ME, quiet, FREE)
+            one.by_passes(blocks)
+        assert one.breaths == n_breaths
+
+
+def counted(state: np.ndarray, lowest: float, inertia: float) -> None:
+    """Go on to the next breath as if none had failed."""
+    state[2] += 1
 
 
 def test_frozen_centroids_keep_their_bits_and_places() -> None:

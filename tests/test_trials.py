@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from kmeans_dask.blocks import Blocks, Floats
 from kmeans_dask.lloyd import Identity, Limits, Trial
 from kmeans_dask.resume import End
 from kmeans_dask.tracks import Track
-from kmeans_dask.trials import Course, landed
+from kmeans_dask.trials import Course, landed, may_land
 from tests.blockings import KINDS, blocked, rows_of_kind
 
 ONE, MANY = (0, 900), (0, 300, 300, 900)
@@ -30,12 +31,13 @@ class Found:
 
 
 def trial_of(
-    blocks: Blocks, start: Floats, end: End | None, course: Course, *, at_once: bool
-) -> tuple[Found, End]:
-    """Make a trial from a start whose centroids are those of an end, as far as they are the same."""
-    places = np.arange(len(start), dtype=np.int32)
+    blocks: Blocks, start: Floats, end: End | None, course: Course, *, at_once: bool,
+    places: npt.NDArray[np.int32] | None = None,
+) -> tuple[Found, End]:  # fmt: skip
+    """Make a trial from a start whose centroids are those of an end, in their places, as far as they are the same."""
+    places = np.arange(len(start), dtype=np.int32) if places is None else places
     track = Track.after("lloyd-0-0-None", start, end, places) if end else Track("lloyd-0-0-None", start)
-    landing = landed(blocks, track, course) if at_once else None
+    landing = landed(blocks, track, course) if at_once and may_land(blocks, start) else None
     if landing:
         sizes = [float(size) for size in landing.sizes]
         return Found(landing.centroids, sizes, landing.inertia, landing.n_iter, True), landing.end
@@ -82,7 +84,7 @@ def test_trials_at_once_equal_those_pass_by_pass(
     rng = np.random.default_rng(seed)
     X = rows_of_kind(kind, 900, d, rng).astype(dtype)
     weights = rng.integers(0, 4, size=900).astype(np.float64) if weighted else None
-    starts = [X[rng.integers(900, size=k)].astype(np.float64) for _ in range(4)]
+    starts = [X[rng.choice(900, size=k, replace=False)].astype(np.float64) for _ in range(4)]
     with blocked(X, ONE, weights, n_threads=1) as one, blocked(X, MANY, weights, n_threads=2) as many:
         plain = lloyd.lloyd(many, starts[0], Limits(300), Identity())
         bar = plain.inertia * rng.choice([0.5, 1.0, 2.0]) if barred else np.inf
@@ -94,6 +96,39 @@ def test_trials_at_once_equal_those_pass_by_pass(
         wide = trials_of(many, starts, course, at_once=True)
     assert not any(found.at_once for found in wide)
     assert not (weighted and any(found.at_once for found in ours))
+
+
+@pytest.mark.parametrize("copies", [1, 5])
+def test_trials_after_breaths_equal_those_pass_by_pass(copies: int) -> None:
+    """Centroids are added after the others, and later some go whose places they take: all trials are made at once."""
+    rng = np.random.default_rng(copies)
+    X = np.repeat(rng.normal(size=(6000 // copies, 16)), copies, axis=0)
+    k, cuts = 40, [(0, 6000), (0, 2000, 6000)]
+    found: list[list[Found]] = []
+    for n, at_once in ((0, True), (0, False), (1, False)):
+        draws, ends = np.random.default_rng(7), list[Found]()
+        with blocked(X, cuts[n], n_threads=1) as blocks:
+            plain = lloyd.lloyd(blocks, X[:6000:150].copy(), Limits(300), Identity())
+            course = Course(6, 0.0, plain.squares, np.inf, 0.0)
+            one, end = trial_of(blocks, plain.centroids, None, course, at_once=at_once)
+            for _ in range(5):
+                more = np.concatenate((end.centroids, X[draws.integers(6000, size=4)]))
+                places = np.arange(k, dtype=np.int32)
+                one, end = trial_of(blocks, more, end, course, at_once=at_once, places=places)
+                ends.append(one)
+                gone = draws.choice(k, size=4, replace=False)
+                places = np.arange(k + 4, dtype=np.int32)
+                places[gone], places[k:] = -1, np.sort(gone)
+                fewer = np.empty((k, 16))
+                fewer[places[places >= 0]] = end.centroids[places >= 0]
+                one, end = trial_of(blocks, fewer, end, course, at_once=at_once, places=places)
+                ends.append(one)
+        found.append(ends)
+    assert all(one.at_once for one in found[0])
+    for others in found[1:]:
+        assert not any(one.at_once for one in others)
+        for a, b in zip(found[0], others, strict=True):
+            assert_same(a, b)
 
 
 def test_which_trials_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
