@@ -15,7 +15,7 @@ MOST = 5  # centroids inserted at once
 _SIZE, _FAILURES, _INDEX = 0, 1, 2
 _PROGRESS = 1e-5  # share of the inertia by which a breath must lower it, to count
 _KICK = 20  # drawn breaths in a row after which one that failed is gone on from
-_OTHER = 9.0  # of d^2 + so many drawn breaths d^2 insert along axes: with more features fewer other ways split rows
+_OTHER = 9.0  # of d^2 + so many drawn breaths d^2 insert along axes, but half at least: other ways split few features
 _NEAR, _WIDE = 0.1, 1.0  # of inserted centroids off the axes, in standard deviations of each feature
 _ROUNDS = 6  # of power iteration
 _BLUR = (0.4, 2.1)  # factors of uses: the least, and how much more
@@ -129,7 +129,7 @@ def with_more(centroids, errors, weights, shapes, state, key):  # type: ignore[n
     drawn = state[_SIZE] == 0
     size = min(k, 1 + int(uniform(state, key, 0) * MOST)) if drawn else state[_SIZE]
     how = uniform(state, key, 1) if drawn else 0.0
-    along_axes = d * d / (d * d + _OTHER)
+    along_axes = max(0.5, d * d / (d * d + _OTHER))
     offset = _WIDE if how < (1.0 + along_axes) / 2.0 else _NEAR
     more = np.empty((k + size, d))
     more[:k] = centroids

@@ -42,6 +42,7 @@ _ALL = 1.25  # breaths in all for each drawn one that may fail in a row,
 _LEAST = 20  # but at least so many
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
 _HOPE = 5  # falls of the inertia like the last one that may still come
+_HUGE = 2**30  # and of one whose passes take so long that no more is worth its time:
 _RUNS = 48  # a search by passes makes at most as many iterations as so many further restarts,
 _FEWEST_ITERATIONS = 30  # each of at least so many
 _BREATHS_AT_ONCE = 16  # over few rows, between two looks at the hook and the time
@@ -86,8 +87,9 @@ class Search:
     def by_passes(self, blocks: Blocks) -> Floats:
         """Return the best centroids found by passes over blocks, the start if none are better."""
         home = f"{self.identity.run}-home"  # what blocks remember of the centroids that a breath starts from
-        patience = _patience(blocks.summary.n_weighted * self.start.size, len(self.start))
-        most = self.n_iter + _runs(len(self.start)) * max(self.n_iter, _FEWEST_ITERATIONS)
+        size = blocks.summary.n_weighted * self.start.size
+        patience = _patience(size, len(self.start))
+        most = self.n_iter + _runs(size, len(self.start)) * max(self.n_iter, _FEWEST_ITERATIONS)
         place = _Place(
             self.start, np.array(self.weights), self.lowest.inertia, remember(blocks, self.start, home)
         )
@@ -213,13 +215,13 @@ class _Place:
 
 def _patience(size: int, n_clusters: int) -> int:
     """Return how many drawn breaths in a row may fail; size: rows * clusters * features, of which a run costs more."""
-    most = min(8 * n_clusters - 70, n_clusters + 116) * (_MORE if size > _LARGE else 1.0)
+    most = min(8 * n_clusters - 70, 2 * n_clusters + 132) * (_MORE if size > _LARGE else 1.0)
     return max(_FEWEST, n_clusters, int(most * size) // (size + _SMALL))
 
 
-def _runs(n_clusters: int) -> int:
+def _runs(size: int, n_clusters: int) -> int:
     """Return as how many further restarts a search may take iterations; with many clusters each takes less of one."""
-    return max(_RUNS, 6 * n_clusters - 252)
+    return _RUNS if size > _HUGE else max(_RUNS, 6 * n_clusters - 252)
 
 
 def _patience_of_few(size: int, n_clusters: int) -> int:

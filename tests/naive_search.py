@@ -40,7 +40,7 @@ class Breath:
         """Return the centroids and some more after them: along the axis of a cluster, or near it in each feature."""
         how = 0.0 if self.size else self.uniform(1)
         more, d = [list(c) for c in centroids], len(centroids[0])
-        along = d * d / (d * d + 9.0)
+        along = max(0.5, d * d / (d * d + 9.0))
         gains = [error * share for error, (_, share) in zip(errors, axes, strict=True)]
         for q, j in enumerate(self.beside(gains)):
             axis, share = axes[j]
