@@ -51,7 +51,7 @@ def _searched(blocks: Blocks, search: Search) -> Floats:
     rows = sampled(blocks, n_rows, 0)  # all of positive weight
     if search.motion.unit or search.motion.frozen or (rows.weights != 1).any():
         with LocalBlocks([block_of_rows(rows.values, rows.weights)], n_threads=1) as one:
-            return search.by_passes(one)
+            return search.by_passes(one, few=True)
     return search.at_once(rows.values, blocks.summary)
 
 

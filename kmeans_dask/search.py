@@ -84,11 +84,14 @@ class Search:
         """How many have been made."""
         return int(self.state[2])
 
-    def by_passes(self, blocks: Blocks) -> Floats:
-        """Return the best centroids found by passes over blocks, the start if none are better."""
+    def by_passes(self, blocks: Blocks, *, few: bool = False) -> Floats:
+        """Return the best centroids found by passes over blocks, the start if none are better.
+
+        few: search as long as `at_once` would, since the rows are so few.
+        """
         home = f"{self.identity.run}-home"  # what blocks remember of the centroids that a breath starts from
         size = blocks.summary.n_weighted * self.start.size
-        patience = _patience(size, len(self.start))
+        patience = (_patience_of_few if few else _patience)(size, len(self.start))
         most = self.n_iter + _runs(size, len(self.start)) * max(self.n_iter, _FEWEST_ITERATIONS)
         place = _Place(
             self.start, np.array(self.weights), self.lowest.inertia, remember(blocks, self.start, home)
@@ -99,7 +102,7 @@ class Search:
             return errors_of(blocks, centroids, end, home), spread.shapes(centroids)
 
         clusters = described(self.start, place.end)
-        breaths_in_all = max(_LEAST, _ALL * patience)
+        breaths_in_all = math.inf if few else max(_LEAST, _ALL * patience)
         while self.state[1] < patience and self.breaths < breaths_in_all and self.n_iter < most:
             tried = self._breath(blocks, place, *clusters)
             if tried is None:
