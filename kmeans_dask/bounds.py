@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask.blocks import Floats
-from kmeans_dask.kernels import compiled
+from kmeans_dask.kernels import borrowing, compiled
 from kmeans_dask.rivals import apart
 
 _MOST = 512  # clusters; more have too many pairs
@@ -106,7 +106,7 @@ def add_movements(before, after, radii, bounds):  # type: ignore[no-untyped-def]
     return rise, sq_shift
 
 
-@compiled()
+@borrowing()
 def approach(centroids, movements, radius, j, owed):  # type: ignore[no-untyped-def]
     """Return by how much others may have come nearer to the rows of cluster j since that was counted last.
 

@@ -5,7 +5,7 @@ A row's id is first_row + kept[i], or first_row + i where kept is (0,); `where` 
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, compiled, limbs_of
+from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of
 from kmeans_dask.rivals import narrow, nearest_to, room_for
 from kmeans_dask.scans import BEST, LABEL, SECOND, WORK, scan_tile, settle, squares_of_tile
 
@@ -39,7 +39,7 @@ def room_to_improve(tiles, scan, centroids):  # type: ignore[no-untyped-def]
     return reach, local, (np.empty(WORK + TILE, tiles.dtype), np.empty(TILE), np.empty(TILE, np.int64))
 
 
-@compiled()
+@borrowing()
 def improve(tile, ball, scan, centroids, offset, room, held):  # type: ignore[no-untyped-def]
     """Give the rows in a tile's first lanes what `take_closer` gives them; return the largest squared distance left.
 
@@ -55,13 +55,14 @@ def improve(tile, ball, scan, centroids, offset, room, held):  # type: ignore[no
             distances_to(tile, centroids[found[i]], new)
             keep_closer(nearest, new, offset, held)
     else:
-        near = narrow(found, n, scan, local)
+        n4 = narrow(found, n, scan, local)
+        near = local[0][:n4], local[1][:n4], scan[2]
         propose(tile, held[0].shape[0], near, centroids, found[:n], held[1], work, new, nearest)
         keep_closer(nearest, new, offset, held)
     return held[1].max()
 
 
-@compiled()
+@borrowing()
 def within_reach(centre, radius, farthest, columns, to_centre, found):  # type: ignore[no-untyped-def]
     """Write to found, in order, which of the columns (d, k) may be closer to a row of a ball; return how many.
 
@@ -78,7 +79,7 @@ def within_reach(centre, radius, farthest, columns, to_centre, found):  # type: 
     return n
 
 
-@compiled()
+@borrowing()
 def propose(tile, rows, scan, centroids, candidates, sq_distances, work, new, nearest):  # type: ignore[no-untyped-def]
     """Write which of the candidates (n,) among the centroids is nearest to each row, and its squared distance.
 
@@ -108,7 +109,7 @@ def propose(tile, rows, scan, centroids, candidates, sq_distances, work, new, ne
                 new[r] += difference * difference
 
 
-@compiled()
+@borrowing()
 def distances_to(tile, centroid, sq_distances):  # type: ignore[no-untyped-def]
     """Write the canonical squared distances of a tile's rows to one centroid, (d,)."""
     sq_distances[:] = 0.0
@@ -119,7 +120,7 @@ def distances_to(tile, centroid, sq_distances):  # type: ignore[no-untyped-def]
             sq_distances[r] += difference * difference
 
 
-@compiled()
+@borrowing()
 def keep_closer(nearest, new, offset, held):  # type: ignore[no-untyped-def]
     """Take the new label (plus offset) and squared distance where it is strictly closer than the one that is held."""
     labels, sq_distances = held

@@ -18,10 +18,13 @@ _COLUMNS_AT_ONCE = 32
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def compiled(**options: object) -> Callable[[_F], _F]:
-    """Return numba's decorator for a kernel that releases the GIL and is cached on disk."""
+def compiled(*, counts: bool = True, **options: object) -> Callable[[_F], _F]:
+    """Return numba's decorator for a kernel that releases the GIL and is cached on disk.
+
+    counts: references to arrays; said of each, or a kernel that is called by one that does not would not do so either.
+    """
     njit: Any = numba.njit
-    decorator = njit(nogil=True, error_model="numpy", **options)
+    decorator = njit(nogil=True, error_model="numpy", _nrt=counts, **options)
 
     def decorated(kernel: _F) -> _F:
         dispatcher = decorator(kernel)
@@ -30,6 +33,14 @@ def compiled(**options: object) -> Callable[[_F], _F]:
         return cast("_F", dispatcher)
 
     return decorated
+
+
+def borrowing(**options: object) -> Callable[[_F], _F]:
+    """Return the decorator for a kernel that makes no array and returns none, so it counts no references to any.
+
+    Those that it is given belong to its caller. Counting costs an atomic addition for each slice of an array.
+    """
+    return compiled(counts=False, **options)
 
 
 @compiled()

@@ -8,7 +8,7 @@ before, -1 for none, and after, (128,) int32.
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.kernels import TILE, borrowing, compiled
 
 _WIDE = 256  # features from which rows of a tile are moved together: one row's values lie far apart
 
@@ -43,13 +43,13 @@ def sums_of_tiles(tiles, n_rows, weights, copies, factors, high, low):  # type: 
                 low[t, d] += np.int64((y - np.float64(h)) * 4294967296.0)
 
 
-@compiled()
+@borrowing()
 def count_copies(copies, first, stop):  # type: ignore[no-untyped-def]
     """Return how many rows some packed ones stand for."""
     return copies[first:stop].sum() if copies.shape[0] > 0 else stop - first
 
 
-@compiled()
+@borrowing()
 def move_tile(t, tile_sums, totals, n, old, new):  # type: ignore[no-untyped-def]
     """Take the n rows of a tile from a cluster's sums to another's; old -1: from none."""
     tile_high, tile_low = tile_sums
@@ -73,7 +73,7 @@ def move_tile(t, tile_sums, totals, n, old, new):  # type: ignore[no-untyped-def
         weight_low[old] -= tile_low[t, d]
 
 
-@compiled()
+@borrowing(inline="always")
 def move_row(ledger, lanes, r, at, old, new):  # type: ignore[no-untyped-def]
     """Take the row of lane r, the block's row `at`, from a cluster's sums to another's; old -1: from none."""
     weights, factors, totals, _, copies = ledger
@@ -113,7 +113,7 @@ def room_for_moves():  # type: ignore[no-untyped-def]
     return np.empty(TILE, np.int64), np.empty(TILE, np.int32), np.empty(TILE, np.int32)
 
 
-@compiled()
+@borrowing()
 def move_rows(ledger, lanes, places, m):  # type: ignore[no-untyped-def]
     """Make the first m moves; places: of all lanes, (d4, width), in the block."""
     weights, factors, totals, (which, old, new), copies = ledger
@@ -170,7 +170,7 @@ def grouped(which, clusters):  # type: ignore[no-untyped-def]
     return which[order], starts[: n + 1], names[:n]
 
 
-@compiled()
+@borrowing()
 def split_values(values, factor, limbs):  # type: ignore[no-untyped-def]
     """Write what values, (width,), add to sums, (2, width)."""
     for r in range(values.shape[0]):
@@ -179,7 +179,7 @@ def split_values(values, factor, limbs):  # type: ignore[no-untyped-def]
         limbs[0, r], limbs[1, r] = h, np.int64((y - np.float64(h)) * 4294967296.0)
 
 
-@compiled()
+@borrowing()
 def add_groups(limbs, groups, sign, f, high, low):  # type: ignore[no-untyped-def]
     """Add the limbs of lanes, (2, width), to the sums of their clusters in one column, or take them away."""
     lanes, starts, names = groups

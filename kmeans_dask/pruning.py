@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.kernels import TILE, borrowing, compiled
 from kmeans_dask.ledgers import count_copies, move_rows, move_tile, room_for_moves
 from kmeans_dask.rivals import narrow, rivals, room_for
 from kmeans_dask.scans import FEW, judge, room_for_rows
@@ -10,7 +10,7 @@ from kmeans_dask.scans import FEW, judge, room_for_rows
 _PATIENCE = 8  # for how many looks at a tile not to look for rivals after there were too many
 
 
-@compiled()
+@borrowing()
 def open_rows(thresholds, labels, slack, which):  # type: ignore[no-untyped-def]
     """Write which rows must be scanned, those whose centroids may have moved past their slack; return how many."""
     count = 0
@@ -20,7 +20,7 @@ def open_rows(thresholds, labels, slack, which):  # type: ignore[no-untyped-def]
     return count
 
 
-@compiled()
+@borrowing()
 def least_slack(thresholds, labels, slack):  # type: ignore[no-untyped-def]
     """Return by how much thresholds may rise before a row of a tile must be looked at again."""
     least = np.inf
@@ -29,14 +29,14 @@ def least_slack(thresholds, labels, slack):  # type: ignore[no-untyped-def]
     return least
 
 
-@compiled()
+@borrowing()
 def gap_of(step, labels, slack):  # type: ignore[no-untyped-def]
     """Return the drift at which the first of these rows must be looked at again, rounded down."""
     least = step[1] + least_slack(step[0], labels, slack)
     return least - abs(least) * 2.0**-40
 
 
-@compiled()
+@borrowing(inline="always")
 def rows_to_look_at(t, first, stop, step, state, which):  # type: ignore[no-untyped-def]
     """Write which rows of a tile may have another nearest centroid than in the last pass; return how many."""
     thresholds, drift, fresh = step
@@ -53,7 +53,7 @@ def rows_to_look_at(t, first, stop, step, state, which):  # type: ignore[no-unty
     return count
 
 
-@compiled()
+@borrowing()
 def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type: ignore[no-untyped-def]
     """Note the first labels and slack of a tile's rows, and add the rows to the sums."""
     labels, slack, owners, gaps = state[:4]
@@ -76,10 +76,10 @@ def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type:
     owners[t], gaps[t] = -1, -np.inf
 
 
-@compiled()
+@borrowing(inline="always")
 def reach_rows(radii, least, rows_found, n):  # type: ignore[no-untyped-def]
     """Widen the radii of clusters, of which none is below the least, to the first n scanned rows."""
-    labels, _, distances = rows_found
+    labels, distances = rows_found[0], rows_found[2]
     n_beyond = 0
     for r in range(n):
         n_beyond += distances[r] > least
@@ -90,7 +90,7 @@ def reach_rows(radii, least, rows_found, n):  # type: ignore[no-untyped-def]
             radii[labels[r]] = distances[r]
 
 
-@compiled()
+@borrowing(inline="always")
 def count_moves(ledger, places, m):  # type: ignore[no-untyped-def]
     """Return how many rows the first m moves are of."""
     which, copies = ledger[3][0], ledger[4]
@@ -102,7 +102,7 @@ def count_moves(ledger, places, m):  # type: ignore[no-untyped-def]
     return n
 
 
-@compiled()
+@borrowing(inline="always")
 def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-untyped-def]
     """Note the labels and slack of scanned rows, and move those whose label changed; return how many did."""
     labels, slack = state[0], state[1]
@@ -119,7 +119,7 @@ def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-unty
     return count_moves(ledger, places, changed)
 
 
-@compiled()
+@borrowing()
 def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state):  # type: ignore[no-untyped-def]
     """Give a whole tile to one centroid, nearer by `lead` than any other; return how many labels changed.
 
@@ -151,7 +151,7 @@ def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state)
     return count_moves(ledger, places, changed)
 
 
-@compiled()
+@borrowing()
 def gather_lanes(tile, which, lanes, filled):  # type: ignore[no-untyped-def]
     """Copy the chosen rows of a tile (d4, 128) to lanes (d4, width), from lane `filled` on."""
     for f in range(0, tile.shape[0], 4):
@@ -162,39 +162,64 @@ def gather_lanes(tile, which, lanes, filled):  # type: ignore[no-untyped-def]
             y0[lane], y1[lane], y2[lane], y3[lane] = x0[r], x1[r], x2[r], x3[r]
 
 
-@compiled()
+@borrowing()
 def cost_of_scan(d4, k):  # type: ignore[no-untyped-def]
     """Return about what a row of a tile costs to scan against k centroids, in ns."""
     return 7.0 + (0.1 + 0.025 * d4) * k
 
 
-@compiled()
+@borrowing()
 def ways(n, count, k, d4):  # type: ignore[no-untyped-def]
     """Return about what it costs, in ns, to scan a tile: all its rows against n rivals or against all centroids.
 
     And the same of `count` rows, gathered: those against all share their tiles with rows of others.
     """
-    gathered = count * (8.0 + 1.3 * d4)
+    gathered = count * (8.0 + 1.3 * d4)  # much of it waits for memory
     far_whole, far_few = TILE * cost_of_scan(d4, k), gathered + count * cost_of_scan(d4, k)
     if n == 0:
         return np.inf, np.inf, far_whole, far_few
-    narrowed = 0.3 * n * d4
-    few = -(-count // FEW) * (450.0 + (12.0 + 1.2 * d4) * n)
+    narrowed = (4.0 + 0.05 * d4) * n
+    few = -(-count // FEW) * (250.0 + 25.0 * d4 + (4.0 + 1.25 * d4) * n)
     return narrowed + TILE * cost_of_scan(d4, n), narrowed + few + gathered, far_whole, far_few
 
 
-@compiled()
+@borrowing()
 def relabel_few(ledger, tiles, t, which, rivals_scan, few, rows_found, state):  # type: ignore[no-untyped-def]
     """Gather chosen rows of a tile and scan them against its rivals; return how many labels changed."""
     near, centroids, thresholds, candidates, bound = rivals_scan
+    lanes, places = few
     changed = 0
     for i in range(0, which.shape[0], FEW):
-        some = which[i : min(i + FEW, which.shape[0])]
-        gather_lanes(tiles[t], some, few, 0)
-        places = some + t * TILE
-        judge(tiles, near, centroids, thresholds, (few, places), candidates, bound, rows_found)
-        changed += keep_rows(ledger, few, state, rows_found, places)
+        n = min(FEW, which.shape[0] - i)
+        gather_lanes(tiles[t], which[i : i + n], lanes, 0)
+        for r in range(n):
+            places[r] = t * TILE + which[i + r]
+        judge(lanes, n, near, centroids, thresholds, candidates, bound, rows_found)
+        changed += keep_rows(ledger, lanes, state, rows_found, places[:n])
     return changed
+
+
+@borrowing(inline="always")
+def relabel_later(ledger, tiles, t, which, far_scan, gathered, n_pending, rows_found, state):  # type: ignore[no-untyped-def]
+    """Gather chosen rows of a tile behind those of others, and scan them against all centroids where they fill a tile.
+
+    Return how many rows are gathered now, and how many labels changed.
+    """
+    scan, centroids, thresholds, every = far_scan
+    pending, places = gathered
+    changed, count = 0, which.shape[0]
+    while count > 0:
+        n = min(count, TILE - n_pending)
+        some = which[count - n : count]
+        gather_lanes(tiles[t], some, pending, n_pending)
+        for i in range(n):
+            places[n_pending + i] = t * TILE + some[i]
+        count, n_pending = count - n, n_pending + n
+        if n_pending == TILE:
+            judge(pending, TILE, scan, centroids, thresholds, every, np.inf, rows_found)
+            changed += keep_rows(ledger, pending, state, rows_found, places)
+            n_pending = 0
+    return n_pending, changed
 
 
 @compiled()
@@ -210,64 +235,77 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
     centroid nearest to all rows, or -1, or less where rivals were found to be too many, and are not looked for again
     the next times.
     """
-    tiles, n_rows, weights, copies = block
+    tiles, _, weights, copies = block
+    d4, dtype = tiles.shape[1], tiles.dtype
+    state = (*state, np.float32(state[4].min() * (1.0 - 2.0**-20)))
+    ledger = (weights, factors, totals, room_for_moves(), copies)
+    reach, local = room_for(scan, centroids)
+    room = (
+        (np.arange(centroids.shape[0]), np.empty(TILE + 1, np.int64), np.empty(TILE, np.int64)),
+        reach, local, room_for_rows(tiles),
+        (np.zeros((d4, FEW), dtype), np.empty(FEW, np.int64)), (np.zeros((d4, TILE), dtype), np.empty(TILE, np.int64)),
+    )  # fmt: skip
+    return relabel_tiles(block, balls, tile_sums, scan, centroids, step, ledger, state, room)
+
+
+@borrowing()
+def relabel_tiles(block, balls, tile_sums, scan, centroids, step, ledger, state, room):  # type: ignore[no-untyped-def]
+    """Do what `relabel_rows` does.
+
+    room = (all centroids, which rows, all places of a tile; of `room_for`; of `room_for_rows`; a few lanes and their
+    places; and of lanes gathered from several tiles).
+    """
+    tiles, n_rows, _, copies = block
     thresholds, _, fresh = step
     owners, gaps = state[2:4]
-    state = (*state, np.float32(state[4].min() * (1.0 - 2.0**-20)))
     k = centroids.shape[0]
-    rows_found = room_for_rows()
-    (columns, sq_distances, found), local = room_for(scan, centroids)
-    every, lanes, which = np.arange(k), np.arange(TILE), np.empty(TILE + 1, np.int64)
-    few = np.zeros((tiles.shape[1], FEW), tiles.dtype)
-    pending, places, n_pending = np.zeros((tiles.shape[1], TILE), tiles.dtype), np.empty(TILE, np.int64), 0
-    ledger = (weights, factors, totals, room_for_moves(), copies)
-    changed = 0
+    (every, which, whole), (columns, sq_distances, found), local, rows_found, few, gathered = room
+    changed, n_pending = 0, 0
     for t in range(tiles.shape[0]):
         first = t * TILE
         stop = min(first + TILE, n_rows)
         count = rows_to_look_at(t, first, stop, step, state, which) if stop > first else 0
         if count == 0:
             continue
-        whole = lanes[: stop - first] + first
+        n_whole = stop - first
+        for r in range(n_whole):
+            whole[r] = first + r
+        rows = whole[:n_whole]
         n, bound = 0, np.inf
         if fresh or owners[t] >= -1:
             n, bound = rivals(balls[0][t], balls[1][t], columns, centroids, sq_distances, found)
         if n == 1:
             label = np.int32(found[0])
             farthest = (np.sqrt(sq_distances[label]) + balls[1][t]) * (1.0 + 2.0**-30) + 2.0**-500
-            changed += own(ledger, tiles[t], whole, t, label, bound, farthest, tile_sums, step, state)
+            changed += own(ledger, tiles[t], rows, t, label, bound, farthest, tile_sums, step, state)
             continue
         near_whole, near_few, far_whole, far_few = ways(n, count, k, tiles.shape[1])
         is_near = min(near_whole, near_few) < min(far_whole, far_few)
-        near = narrow(found, n if is_near else 0, scan, local)
+        n4 = narrow(found, n if is_near else 0, scan, local)
+        near = local[0][:n4], local[1][:n4], scan[2]
         if fresh or min(near_whole, far_whole) <= min(near_few, far_few):
             if is_near:
-                judge(tiles, near, centroids, thresholds, (tiles[t], whole), found[:n], bound, rows_found)
+                judge(tiles[t], n_whole, near, centroids, thresholds, found[:n], bound, rows_found)
             else:
-                judge(tiles, scan, centroids, thresholds, (tiles[t], whole), every, np.inf, rows_found)
+                judge(tiles[t], n_whole, scan, centroids, thresholds, every, np.inf, rows_found)
             if fresh:
-                begin_rows(ledger, tiles[t], whole, t, tile_sums, state, rows_found)
+                begin_rows(ledger, tiles[t], rows, t, tile_sums, state, rows_found)
                 changed += count_copies(copies, first, stop)
                 continue
-            changed += keep_rows(ledger, tiles[t], state, rows_found, whole)
+            changed += keep_rows(ledger, tiles[t], state, rows_found, rows)
         elif is_near:
             rivals_scan = (near, centroids, thresholds, found[:n], bound)
             changed += relabel_few(ledger, tiles, t, which[:count], rivals_scan, few, rows_found, state)
         else:
-            while count > 0:
-                n_fit = min(count, TILE - n_pending)
-                some = which[count - n_fit : count]
-                gather_lanes(tiles[t], some, pending, n_pending)
-                places[n_pending : n_pending + n_fit] = some + first
-                count, n_pending = count - n_fit, n_pending + n_fit
-                if n_pending == TILE:
-                    judge(tiles, scan, centroids, thresholds, (pending, places), every, np.inf, rows_found)
-                    changed += keep_rows(ledger, pending, state, rows_found, places)
-                    n_pending = 0
+            far_scan = (scan, centroids, thresholds, every)
+            n_pending, n = relabel_later(
+                ledger, tiles, t, which[:count], far_scan, gathered, n_pending, rows_found, state
+            )
+            changed += n
         owners[t] = -1 if is_near else (owners[t] + 1 if owners[t] < -1 else -1 - _PATIENCE)
         gaps[t] = -np.inf
     if n_pending:
-        rows = (pending, places[:n_pending])
-        judge(tiles, scan, centroids, thresholds, rows, every, np.inf, rows_found)
+        pending, places = gathered
+        judge(pending, n_pending, scan, centroids, thresholds, every, np.inf, rows_found)
         changed += keep_rows(ledger, pending, state, rows_found, places[:n_pending])
     return changed

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask.blocks import Floats
-from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.kernels import TILE, borrowing, compiled
 from kmeans_dask.rivals import apart
 
 
@@ -67,7 +67,7 @@ def place_rows(rows, places, placed):  # type: ignore[no-untyped-def]
             placed[places[j]] = rows[j]
 
 
-@compiled()
+@borrowing()
 def carry(n_rows, balls, origin, added, old, new):  # type: ignore[no-untyped-def]
     """Write what is known of rows at the start of a run, so that `pruning.relabel_rows` needs no fresh pass.
 
@@ -105,7 +105,7 @@ def carry(n_rows, balls, origin, added, old, new):  # type: ignore[no-untyped-de
         gaps[t] = gap - abs(gap_before) * 2.0**-40 if lead > 0.0 and not gone else -np.inf
 
 
-@compiled()
+@borrowing()
 def lead_over(centre, radius, centroids, ref, added):  # type: ignore[no-untyped-def]
     """Return by how much the own centroid of each row of a ball is nearer than any added one, (m, d), at least.
 

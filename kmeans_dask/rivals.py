@@ -6,7 +6,7 @@ to m: |m - b|^2 - |m - a|^2 > 2 r |a - b|. What is left are rivals; of one, the 
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.kernels import TILE, borrowing, compiled
 from kmeans_dask.scans import judge, room_for_rows
 
 _KEPT = 0.1  # a centroid stays a rival unless it is farther by this share of the radius: else rows come back at once
@@ -47,7 +47,7 @@ def root_above(x):  # type: ignore[no-untyped-def]
     return np.sqrt(x) * (1.0 + 2.0**-30) + (2.0**-500 if x > 0.0 else 0.0)
 
 
-@compiled()
+@borrowing()
 def nearest_to(centre, columns, sq_distances):  # type: ignore[no-untyped-def]
     """Write the squared distances (k,) of a point to the columns (d, k); return the nearest."""
     k = columns.shape[1]
@@ -64,7 +64,7 @@ def nearest_to(centre, columns, sq_distances):  # type: ignore[no-untyped-def]
     return nearest
 
 
-@compiled(fastmath={"reassoc", "contract"})  # what rounding does to it is far less than the margins
+@borrowing(fastmath={"reassoc", "contract"})  # what rounding does to it is far less than the margins
 def apart(a, b):  # type: ignore[no-untyped-def]
     """Return the distance between two points, (d,)."""
     total = 0.0
@@ -74,7 +74,7 @@ def apart(a, b):  # type: ignore[no-untyped-def]
     return np.sqrt(total)
 
 
-@compiled()
+@borrowing()
 def rivals(centre, radius, columns, centroids, sq_distances, found):  # type: ignore[no-untyped-def]
     """Write to found which centroids may be nearest to a row of a ball, in order; return how many, and a bound.
 
@@ -123,19 +123,20 @@ def rivals(centre, radius, columns, centroids, sq_distances, found):  # type: ig
     return n, bound
 
 
-@compiled()
+@borrowing()
 def narrow(found, n, scan, local):  # type: ignore[no-untyped-def]
-    """Return what `judge` scans of n rivals; local = (negative, squares): room for it."""
+    """Write n rivals to local = (negative, squares), as `judge` scans them; return how many it must be given."""
     negative, squares = local
     n4 = (n + 3) // 4 * 4
     for i in range(n):
-        for f in range(negative.shape[1]):
-            negative[i, f] = scan[0][found[i], f]
+        to, row = negative[i], scan[0][found[i]]
+        for f in range(to.shape[0]):
+            to[f] = row[f]
         squares[i] = scan[1][found[i]]
     for i in range(n, n4):
         negative[i, :] = 0
         squares[i] = np.inf
-    return negative[:n4], squares[:n4], scan[2]
+    return n4
 
 
 @compiled()
@@ -151,10 +152,16 @@ def room_for(scan, centroids):  # type: ignore[no-untyped-def]
 @compiled()
 def label_rows(tiles, n_rows, balls, scan, centroids, labels):  # type: ignore[no-untyped-def]
     """Write each row's label, (n_rows,) int32, exactly as `settle` defines it; balls = (centres, radii)."""
-    rows_found = room_for_rows()
     k = centroids.shape[0]
-    thresholds, lanes, every = np.zeros(k, np.float32), np.arange(TILE), np.arange(k)
-    (columns, sq_distances, found), local = room_for(scan, centroids)
+    every = np.zeros(k, np.float32), np.arange(k)
+    reach, local = room_for(scan, centroids)
+    label_tiles(tiles, n_rows, balls, scan, centroids, labels, (every, reach, local, room_for_rows(tiles)))
+
+
+@borrowing()
+def label_tiles(tiles, n_rows, balls, scan, centroids, labels, room):  # type: ignore[no-untyped-def]
+    """Write what `label_rows` writes; room = (no thresholds and all centroids, of `room_for`, of rows)."""
+    (thresholds, every), (columns, sq_distances, found), local, rows_found = room
     for t in range(tiles.shape[0]):
         first = t * TILE
         stop = min(first + TILE, n_rows)
@@ -164,18 +171,11 @@ def label_rows(tiles, n_rows, balls, scan, centroids, labels):  # type: ignore[n
         if n == 1:
             labels[first:stop] = found[0]
             continue
-        rows = (tiles[t], lanes[: stop - first] + first)
         if n == 0:
-            judge(tiles, scan, centroids, thresholds, rows, every, np.inf, rows_found)
+            judge(tiles[t], stop - first, scan, centroids, thresholds, every, np.inf, rows_found)
         else:
-            judge(
-                tiles,
-                narrow(found, n, scan, local),
-                centroids,
-                thresholds,
-                rows,
-                found[:n],
-                bound,
-                rows_found,
-            )
-        labels[first:stop] = rows_found[0][: stop - first]
+            n4 = narrow(found, n, scan, local)
+            near = local[0][:n4], local[1][:n4], scan[2]
+            judge(tiles[t], stop - first, near, centroids, thresholds, found[:n], bound, rows_found)
+        for r in range(stop - first):
+            labels[first + r] = rows_found[0][r]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.kernels import TILE, borrowing, compiled
 
 Kernel = Callable[..., Any]
 FEW = 32
@@ -21,7 +21,7 @@ BEST, SECOND, LABEL = 4 * TILE, 5 * TILE, 6 * TILE  # where in the work of `scan
 WORK = 7 * TILE
 
 
-@compiled()
+@borrowing()
 def write_scan(centroids, doubt, negative, squares, doubts):  # type: ignore[no-untyped-def]
     """Write centroids, (k, d) float64, as `judge` scans them; one beyond float32 leaves every row to `settle`."""
     k = centroids.shape[0]
@@ -34,11 +34,51 @@ def write_scan(centroids, doubt, negative, squares, doubts):  # type: ignore[no-
     squares[k:], doubts[k:] = np.inf, 0.0
 
 
+def scores_of_width(width: int) -> tuple[Kernel, Kernel]:
+    """Return the loops over this many rows that begin the scores of four centroids, and that go on with them."""
+
+    @borrowing(inline="always", fastmath={"contract"})
+    def begin_scores(tile, negative, squares, j, work):  # type: ignore[no-untyped-def]
+        """Write the scores of four centroids from j on, of the first four features alone."""
+        q0, q1, q2, q3 = squares[j], squares[j + 1], squares[j + 2], squares[j + 3]
+        a0, a1, a2, a3 = negative[j, 0], negative[j, 1], negative[j, 2], negative[j, 3]
+        b0, b1, b2, b3 = negative[j + 1, 0], negative[j + 1, 1], negative[j + 1, 2], negative[j + 1, 3]
+        c0, c1, c2, c3 = negative[j + 2, 0], negative[j + 2, 1], negative[j + 2, 2], negative[j + 2, 3]
+        d0, d1, d2, d3 = negative[j + 3, 0], negative[j + 3, 1], negative[j + 3, 2], negative[j + 3, 3]
+        for r in range(width):
+            x0, x1, x2, x3 = tile[r], tile[width + r], tile[2 * width + r], tile[3 * width + r]
+            work[r] = q0 + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+            work[width + r] = q1 + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+            work[2 * width + r] = q2 + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
+            work[3 * width + r] = q3 + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
+
+    @borrowing(inline="always", fastmath={"contract"})
+    def add_features(tile, negative, j, f, work):  # type: ignore[no-untyped-def]
+        """Add four features from f on to the scores of four centroids from j on."""
+        g, h, i = f + 1, f + 2, f + 3
+        a0, a1, a2, a3 = negative[j, f], negative[j, g], negative[j, h], negative[j, i]
+        b0, b1, b2, b3 = negative[j + 1, f], negative[j + 1, g], negative[j + 1, h], negative[j + 1, i]
+        c0, c1, c2, c3 = negative[j + 2, f], negative[j + 2, g], negative[j + 2, h], negative[j + 2, i]
+        d0, d1, d2, d3 = negative[j + 3, f], negative[j + 3, g], negative[j + 3, h], negative[j + 3, i]
+        x = tile[f * width : (f + 4) * width]
+        for r in range(width):
+            x0, x1, x2, x3 = x[r], x[width + r], x[2 * width + r], x[3 * width + r]
+            work[r] = work[r] + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+            work[width + r] = work[width + r] + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+            work[2 * width + r] = work[2 * width + r] + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
+            work[3 * width + r] = work[3 * width + r] + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
+
+    return begin_scores, add_features
+
+
 def scan_of_width(width: int, wide: bool = False) -> Kernel:
     """Return the scan of this many rows; wide: of some features at a time, while they are in the cache."""
     best_at, second_at, label_at = 4 * width, 5 * width, 6 * width
 
-    @compiled(fastmath={"contract"})
+    decorated = compiled if wide else borrowing
+    begin_scores, add_features = scores_of_width(width)
+
+    @decorated(fastmath={"contract"})
     def scan(tile, negative, squares, work):  # type: ignore[no-untyped-def]
         """Find each row's best and second best centroid up to rounding.
 
@@ -55,47 +95,13 @@ def scan_of_width(width: int, wide: bool = False) -> Kernel:
         for chunk in range(-(-d4 // _AT_ONCE) if wide else 1):
             first, stop = chunk * _AT_ONCE, min(chunk * _AT_ONCE + _AT_ONCE, d4) if wide else d4
             for j in range(0, k4, 4):
-                q0, q1, q2, q3 = squares[j], squares[j + 1], squares[j + 2], squares[j + 3]
                 if wide and first > 0:
                     work[: 4 * width] = scores[j * width : (j + 4) * width]
+                    add_features(tile, negative, j, first, work)
                 else:
-                    for r in range(width):
-                        work[r] = q0
-                        work[width + r] = q1
-                        work[2 * width + r] = q2
-                        work[3 * width + r] = q3
-                for f in range(first, stop, 4):
-                    a0, a1, a2, a3 = (
-                        negative[j, f],
-                        negative[j, f + 1],
-                        negative[j, f + 2],
-                        negative[j, f + 3],
-                    )
-                    b0, b1, b2, b3 = (
-                        negative[j + 1, f],
-                        negative[j + 1, f + 1],
-                        negative[j + 1, f + 2],
-                        negative[j + 1, f + 3],
-                    )
-                    c0, c1, c2, c3 = (
-                        negative[j + 2, f],
-                        negative[j + 2, f + 1],
-                        negative[j + 2, f + 2],
-                        negative[j + 2, f + 3],
-                    )
-                    d0, d1, d2, d3 = (
-                        negative[j + 3, f],
-                        negative[j + 3, f + 1],
-                        negative[j + 3, f + 2],
-                        negative[j + 3, f + 3],
-                    )
-                    x = tile[f * width : (f + 4) * width]
-                    for r in range(width):
-                        x0, x1, x2, x3 = x[r], x[width + r], x[2 * width + r], x[3 * width + r]
-                        work[r] = work[r] + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
-                        work[width + r] = work[width + r] + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
-                        work[2 * width + r] = work[2 * width + r] + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
-                        work[3 * width + r] = work[3 * width + r] + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
+                    begin_scores(tile, negative, squares, j, work)
+                for f in range(first + 4, stop, 4):
+                    add_features(tile, negative, j, f, work)
                 if wide and stop < d4:
                     scores[j * width : (j + 4) * width] = work[: 4 * width]
                     continue
@@ -133,7 +139,7 @@ def scan_of_width(width: int, wide: bool = False) -> Kernel:
 def squares_of_width(width: int) -> Kernel:
     """Return the function that writes the squared norms of this many rows."""
 
-    @compiled(fastmath={"contract"})
+    @borrowing(fastmath={"contract"})
     def add_squares(tile, squares):  # type: ignore[no-untyped-def]
         """Write each row's squared norm, (width,), up to rounding; tile (d4 * width,)."""
         for r in range(width):
@@ -150,7 +156,7 @@ def slack_of_width(width: int) -> Kernel:
     """Return the function that turns scores of this many rows into labels and slack."""
     best_at, second_at, label_at = 4 * width, 5 * width, 6 * width
 
-    @compiled()
+    @borrowing()
     def slack_of(work, squares, doubts, thresholds, candidates, bound, found):  # type: ignore[no-untyped-def]
         """Write labels, slack and distances, (width,) each, of scanned rows; return how many are left to settle.
 
@@ -159,7 +165,7 @@ def slack_of_width(width: int) -> Kernel:
         from its nearest centroid, or more. candidates: the centroids scanned; bound: what the squared distances of
         others exceed the nearest one's by.
         """
-        labels, slack, distances = found
+        labels, slack, distances = found[:3]
         of_centroids, doubt, floor = doubts
         number = work.dtype.type
         more, less, floor = number(1.0 + doubt), number(1.0 - doubt), number(floor)
@@ -201,12 +207,17 @@ slack_of_tile, slack_of_few = slack_of_width(TILE), slack_of_width(FEW)
 
 
 @compiled()
-def room_for_rows():  # type: ignore[no-untyped-def]
-    """Return the room for what is found of the rows of a tile: labels, slack, distances."""
-    return np.empty(TILE, np.int32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+def room_for_rows(tiles):  # type: ignore[no-untyped-def]
+    """Return the room for what is found of the rows of a tile: labels, slack, distances; and work, squared norms."""
+    labels, slack, distances = (
+        np.empty(TILE, np.int32),
+        np.empty(TILE, np.float32),
+        np.empty(TILE, np.float32),
+    )
+    return labels, slack, distances, np.empty(WORK, tiles.dtype), np.empty(TILE, tiles.dtype)
 
 
-@compiled()
+@borrowing()
 def settle(tile, r, centroids, candidates, proposed):  # type: ignore[no-untyped-def]
     """Return the lowest candidate j that minimises the float64 sum over features, in order, of (x - c)^2 for one row.
 
@@ -311,17 +322,16 @@ def add_distances(lanes, centroids, candidates, some, is_open, best, totals):  #
                     total[r] += difference * difference
 
 
-@compiled()
-def judge(tiles, scan, centroids, thresholds, rows, candidates, bound, found):  # type: ignore[no-untyped-def]
-    """Scan rows in lanes, of the block or gathered, and write what is found of them: see `slack_of_tile`.
+@borrowing()
+def judge(lanes, n, scan, centroids, thresholds, candidates, bound, found):  # type: ignore[no-untyped-def]
+    """Scan the rows in the first n lanes, (d4, 128 or 32), and write what is found of them: see `slack_of_tile`.
 
     scan = (negative, squares, doubts): see `scan_tile` for the first two, of the candidates; the squares are lowered
     by half of what rounding can do to a score. doubts = (of each centroid, (k4,): what it can do through a centroid;
-    doubt: through a row, by its square; floor). rows = (lanes (d4, 128 or 32), their places in the block (n,)).
-    candidates (n,) int64: the centroids scanned; bound: see `slack_of_tile`.
+    doubt: through a row, by its square; floor). candidates (m,) int64: the centroids scanned; bound: see
+    `slack_of_tile`. found: see `room_for_rows`.
     """
-    lanes, places = rows
-    work, squares = np.empty(WORK, tiles.dtype), np.empty(TILE, tiles.dtype)
+    work, squares = found[3], found[4]
     flat = lanes.reshape(-1)
     if lanes.shape[1] == TILE:
         if lanes.shape[0] > _AT_ONCE:
@@ -336,11 +346,10 @@ def judge(tiles, scan, centroids, thresholds, rows, candidates, bound, found):  
         unsettled = slack_of_few(work, squares, scan[2], thresholds, candidates, bound, found)
     if unsettled * _MANY > lanes.shape[1]:
         if lanes.shape[0] > _AT_ONCE:
-            settle_wide_lanes(lanes, centroids, candidates, found, places.shape[0])
+            settle_wide_lanes(lanes, centroids, candidates, found, n)
         else:
-            settle_lanes(lanes, centroids, candidates, found, places.shape[0])
+            settle_lanes(lanes, centroids, candidates, found, n)
     elif unsettled:
-        for r in range(places.shape[0]):
+        for r in range(n):
             if found[1][r] == -np.inf:
-                at = places[r]
-                found[0][r] = settle(tiles[at // TILE], at % TILE, centroids, candidates, found[0][r])
+                found[0][r] = settle(lanes, r, centroids, candidates, found[0][r])

@@ -37,7 +37,7 @@ _FEWEST = 5  # drawn breaths in a row that may fail, at least
 _MOST = 400  # the same, at most, on few rows
 _TINY = 90_000  # rows * clusters * features of a set so small that they cost next to nothing
 _SMALL = 1_500_000  # and of one where half of the most are worth their time,
-_LARGE, _MORE = 2**25, 2.85  # and of one where so many times as many are
+_LARGE, _MORE = 2**25, 4.2  # and of one where so many times as many are
 _ALL = 1.25  # breaths in all for each drawn one that may fail in a row,
 _LEAST = 20  # but at least so many
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
@@ -224,7 +224,7 @@ def _patience(size: int, n_clusters: int) -> int:
 
 def _runs(size: int, n_clusters: int) -> int:
     """Return as how many further restarts a search may take iterations; with many clusters each takes less of one."""
-    return _RUNS if size > _HUGE else max(_RUNS, 6 * n_clusters - 252)
+    return _RUNS if size > _HUGE else max(_RUNS, 11 * n_clusters - 502)
 
 
 def _patience_of_few(size: int, n_clusters: int) -> int:
