@@ -179,7 +179,7 @@ def ways(n, count, k, d4):  # type: ignore[no-untyped-def]
     if n == 0:
         return np.inf, np.inf, far_whole, far_few
     narrowed = (4.0 + 0.05 * d4) * n
-    few = -(-count // FEW) * (250.0 + 25.0 * d4 + (4.0 + 1.25 * d4) * n)
+    few = -(-count // FEW) * (250.0 + 25.0 * min(d4, 128) + (4.0 + 1.25 * d4) * n)
     return narrowed + TILE * cost_of_scan(d4, n), narrowed + few + gathered, far_whole, far_few
 
 

@@ -37,14 +37,14 @@ _FEWEST = 5  # drawn breaths in a row that may fail, at least
 _MOST = 400  # the same, at most, on few rows
 _TINY = 90_000  # rows * clusters * features of a set so small that they cost next to nothing
 _SMALL = 1_500_000  # and of one where half of the most are worth their time,
-_LARGE, _MORE = 2**25, 4.2  # and of one where so many times as many are
+_LARGE, _MORE = 2**25, 2.85  # and of one where so many times as many are
 _ALL = 1.25  # breaths in all for each drawn one that may fail in a row,
 _LEAST = 20  # but at least so many
 _GROW, _SHRINK = 4, 20  # iterations with more centroids, and with as many as asked for
 _HOPE = 5  # falls of the inertia like the last one that may still come
 _HUGE = 2**30  # and of one whose passes take so long that no more is worth its time:
 _RUNS = 48  # a search by passes makes at most as many iterations as so many further restarts,
-_FEWEST_ITERATIONS = 30  # each of at least so many
+_FEWEST_ITERATIONS = 45  # each of at least so many
 _BREATHS_AT_ONCE = 16  # over few rows, between two looks at the hook and the time
 
 

@@ -21,12 +21,10 @@ from typing import Any, Final
 import dask
 
 from pipeline import scratch
-from pipeline.processes import deaf_to_sigint
+from pipeline.processes import COPIES_WORKERS, deaf_to_sigint
 
 logger = logging.getLogger(__name__)
 
-# It builds on parts of multiprocessing that are not documented, and is tested on this Python.
-AVAILABLE: Final = sys.platform == "linux" and sys.version_info[:2] == (3, 11)
 METHOD: Final = "kmeans-dask-copies"
 SETTING: Final = "distributed.worker.multiprocessing-method"
 # What must be set before a worker's process begins: with Arrow's own allocator each thread keeps what it once had.
@@ -51,7 +49,7 @@ def held(preload: str = "pipeline.preloaded") -> Iterator[dict[str, str]]:
     """
     settings: dict[str, str] = {}
     with ExitStack() as stack:
-        if AVAILABLE:
+        if COPIES_WORKERS:
             try:
                 stack.enter_context(_server.held(preload))
                 settings[SETTING] = METHOD

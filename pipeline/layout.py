@@ -9,11 +9,15 @@ from kmeans_dask.kernels import TILE
 from kmeans_dask.ordering import worth_ordering
 from kmeans_dask.packing import HEAD_ROWS
 from kmeans_dask.restarts import n_init_of
+from pipeline import processes
 from pipeline.config import INITS, Job
 from pipeline.load import Load, loads_of, row_bytes
 from pipeline.source import Plan
 
 _PROCESS_BYTES = 300 * 10**6  # with numba and Arrow at work
+_COPY_BYTES = (
+    250 * 10**6
+)  # of a worker that is a copy of a process which has imported all, as measured with rows in it
 _USABLE = 0.9
 _USABLE_ELSEWHERE = 0.6  # workers that we did not start spill to disk and pause from there on
 # Of a row, for each restart that runs: a label and a slack, in a search also those of where a breath starts from;
@@ -61,7 +65,7 @@ def layout_of(job: Job, plan: Plan, workers: int, limit: int | None) -> Layout:
 def _layout(job: Job, plan: Plan, workers: int, room: int | None, *, on_disk: bool) -> Layout:
     loads = loads_of(plan, block_bytes_of(job, False), block_bytes_of(job, on_disk))
     packed = -(-plan.n_rows * row_bytes(plan) // workers)
-    fixed = _PROCESS_BYTES + int(plan.n_rows * _beside_tiles(plan)) // workers
+    fixed = _process_bytes(job, on_disk=on_disk) + int(plan.n_rows * _beside_tiles(plan)) // workers
     if on_disk:
         fixed += _buffers(job, loads, packed) + 8 * (plan.weight is not None) * plan.n_rows // workers
         largest = max((load.n_rows for load in loads), default=0) * row_bytes(plan)
@@ -77,6 +81,12 @@ def _layout(job: Job, plan: Plan, workers: int, room: int | None, *, on_disk: bo
     # One after the other: rows are read, clustered, written.
     phases = (_reading(job, plan, loads), at_once * state, _writing(job, plan, workers))
     return Layout(on_disk, at_once, fixed + max(phases), disk)
+
+
+def _process_bytes(job: Job, *, on_disk: bool) -> int:
+    """Return the bytes of a process before it holds rows; beside those on disk there is no room for a mistake."""
+    copied = job.dask is not None and not job.dask.address and processes.COPIES_WORKERS
+    return _COPY_BYTES if copied and not on_disk else _PROCESS_BYTES
 
 
 def _state_bytes(job: Job) -> float:

@@ -15,6 +15,9 @@ from multiprocessing import resource_tracker
 from typing import Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
+# Whether workers of a local cluster are copies of one process: see `pipeline.fork_server`, which builds on parts of
+# multiprocessing that are not documented, and is tested on this Python.
+COPIES_WORKERS: Final = sys.platform == "linux" and sys.version_info[:2] == (3, 11)
 
 
 def die_with_parent(parent: int | None = None) -> None:

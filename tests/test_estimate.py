@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from kmeans_dask.errors import DataError, TooFewSamplesError
-from pipeline import plan_job
+from pipeline import plan_job, processes
 from pipeline.config import Job
 from pipeline.estimate import check_memory, check_rows, machine_bytes, summary_of
 from pipeline.source import Plan, scan
@@ -86,6 +86,23 @@ def test_finishing_in_process_holds_the_rows_twice(tmp_path: Path) -> None:
 
     assert needs(scale="standard") - needs() == plan_job(job(tmp_path, source)).packed_bytes
     assert needs(scale="standard", dask={}) == needs(dask={})
+
+
+@pytest.mark.parametrize(("blocks", "less"), [("memory", 50 * 10**6), ("disk", 0)])
+def test_copies_of_a_process_take_less_than_fresh_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: str, less: int
+) -> None:
+    """Workers that share what a process has imported are counted with less, but not beside rows on disk."""
+    asked = job(tmp_path, write_files(tmp_path / "data", noise(10_000)), dask={"workers": 1})
+    settings = asked.model_copy(update={"prepare": asked.prepare.model_copy(update={"blocks": blocks})})
+    found = []
+    for copied in (False, True):
+        monkeypatch.setattr(processes, "COPIES_WORKERS", copied)
+        found.append(plan_job(settings).memory_bytes)
+    afresh, as_copies = found
+    assert afresh is not None
+    assert as_copies is not None
+    assert afresh - as_copies == less
 
 
 def test_before_connecting_to_a_cluster_its_memory_is_unknown(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ import psutil
 import pytest
 
 from pipeline import fork_server
+from pipeline.processes import COPIES_WORKERS
 
-pytestmark = pytest.mark.skipif(not fork_server.AVAILABLE, reason="workers start afresh here")
+pytestmark = pytest.mark.skipif(not COPIES_WORKERS, reason="workers start afresh here")
 SEEN = ("ARROW_DEFAULT_MEMORY_POOL", "PYTHONHASHSEED", "OPENBLAS_NUM_THREADS")
 
 
