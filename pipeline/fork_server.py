@@ -9,7 +9,6 @@ import io
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future

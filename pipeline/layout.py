@@ -65,7 +65,7 @@ def layout_of(job: Job, plan: Plan, workers: int, limit: int | None) -> Layout:
 def _layout(job: Job, plan: Plan, workers: int, room: int | None, *, on_disk: bool) -> Layout:
     loads = loads_of(plan, block_bytes_of(job, False), block_bytes_of(job, on_disk))
     packed = -(-plan.n_rows * row_bytes(plan) // workers)
-    fixed = _process_bytes(job, on_disk=on_disk) + int(plan.n_rows * _beside_tiles(plan)) // workers
+    fixed = _process_bytes(job) + int(plan.n_rows * _beside_tiles(plan)) // workers
     if on_disk:
         fixed += _buffers(job, loads, packed) + 8 * (plan.weight is not None) * plan.n_rows // workers
         largest = max((load.n_rows for load in loads), default=0) * row_bytes(plan)
@@ -83,10 +83,10 @@ def _layout(job: Job, plan: Plan, workers: int, room: int | None, *, on_disk: bo
     return Layout(on_disk, at_once, fixed + max(phases), disk)
 
 
-def _process_bytes(job: Job, *, on_disk: bool) -> int:
-    """Return the bytes of a process before it holds rows; beside those on disk there is no room for a mistake."""
+def _process_bytes(job: Job) -> int:
+    """Return the bytes of a process before it holds rows."""
     copied = job.dask is not None and not job.dask.address and processes.COPIES_WORKERS
-    return _COPY_BYTES if copied and not on_disk else _PROCESS_BYTES
+    return _COPY_BYTES if copied else _PROCESS_BYTES
 
 
 def _state_bytes(job: Job) -> float:
