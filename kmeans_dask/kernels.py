@@ -21,7 +21,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def compiled(*, counts: bool = True, **options: object) -> Callable[[_F], _F]:
     """Return numba's decorator for a kernel that releases the GIL and is cached on disk.
 
-    counts: references to arrays; said of each, or a kernel that is called by one that does not would not do so either.
+    counts: whether it counts references to arrays. Said for every kernel: numba would else take its caller's word.
     """
     njit: Any = numba.njit
     decorator = njit(nogil=True, error_model="numpy", _nrt=counts, **options)
@@ -36,9 +36,10 @@ def compiled(*, counts: bool = True, **options: object) -> Callable[[_F], _F]:
 
 
 def borrowing(**options: object) -> Callable[[_F], _F]:
-    """Return the decorator for a kernel that makes no array and returns none, so it counts no references to any.
+    """Return the decorator for a kernel that counts no references: each slice would cost an atomic addition.
 
-    Those that it is given belong to its caller. Counting costs an atomic addition for each slice of an array.
+    The arrays it is given belong to its caller. So it must make none, nor copy one into a slice of another, both of
+    which numba refuses to compile, nor return one, alone or in a tuple, which numba does not always notice.
     """
     return compiled(counts=False, **options)
 

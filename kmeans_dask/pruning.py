@@ -298,10 +298,10 @@ def relabel_tiles(block, balls, tile_sums, scan, centroids, step, ledger, state,
             changed += relabel_few(ledger, tiles, t, which[:count], rivals_scan, few, rows_found, state)
         else:
             far_scan = (scan, centroids, thresholds, every)
-            n_pending, n = relabel_later(
+            n_pending, n_changed = relabel_later(
                 ledger, tiles, t, which[:count], far_scan, gathered, n_pending, rows_found, state
             )
-            changed += n
+            changed += n_changed
         owners[t] = -1 if is_near else (owners[t] + 1 if owners[t] < -1 else -1 - _PATIENCE)
         gaps[t] = -np.inf
     if n_pending:

@@ -153,9 +153,9 @@ def room_for(scan, centroids):  # type: ignore[no-untyped-def]
 def label_rows(tiles, n_rows, balls, scan, centroids, labels):  # type: ignore[no-untyped-def]
     """Write each row's label, (n_rows,) int32, exactly as `settle` defines it; balls = (centres, radii)."""
     k = centroids.shape[0]
-    every = np.zeros(k, np.float32), np.arange(k)
+    whole = np.zeros(k, np.float32), np.arange(k)
     reach, local = room_for(scan, centroids)
-    label_tiles(tiles, n_rows, balls, scan, centroids, labels, (every, reach, local, room_for_rows(tiles)))
+    label_tiles(tiles, n_rows, balls, scan, centroids, labels, (whole, reach, local, room_for_rows(tiles)))
 
 
 @borrowing()

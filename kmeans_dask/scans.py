@@ -34,49 +34,44 @@ def write_scan(centroids, doubt, negative, squares, doubts):  # type: ignore[no-
     squares[k:], doubts[k:] = np.inf, 0.0
 
 
-def scores_of_width(width: int) -> tuple[Kernel, Kernel]:
-    """Return the loops over this many rows that begin the scores of four centroids, and that go on with them."""
+@borrowing(inline="always", fastmath={"contract"})
+def begin_scores(tile, width, negative, squares, j, work):  # type: ignore[no-untyped-def]
+    """Write the scores of four centroids from j on, of the first four features alone; tile (d4 * width,)."""
+    q0, q1, q2, q3 = squares[j], squares[j + 1], squares[j + 2], squares[j + 3]
+    a0, a1, a2, a3 = negative[j, 0], negative[j, 1], negative[j, 2], negative[j, 3]
+    b0, b1, b2, b3 = negative[j + 1, 0], negative[j + 1, 1], negative[j + 1, 2], negative[j + 1, 3]
+    c0, c1, c2, c3 = negative[j + 2, 0], negative[j + 2, 1], negative[j + 2, 2], negative[j + 2, 3]
+    d0, d1, d2, d3 = negative[j + 3, 0], negative[j + 3, 1], negative[j + 3, 2], negative[j + 3, 3]
+    for r in range(width):
+        x0, x1, x2, x3 = tile[r], tile[width + r], tile[2 * width + r], tile[3 * width + r]
+        work[r] = q0 + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+        work[width + r] = q1 + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+        work[2 * width + r] = q2 + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
+        work[3 * width + r] = q3 + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
 
-    @borrowing(inline="always", fastmath={"contract"})
-    def begin_scores(tile, negative, squares, j, work):  # type: ignore[no-untyped-def]
-        """Write the scores of four centroids from j on, of the first four features alone."""
-        q0, q1, q2, q3 = squares[j], squares[j + 1], squares[j + 2], squares[j + 3]
-        a0, a1, a2, a3 = negative[j, 0], negative[j, 1], negative[j, 2], negative[j, 3]
-        b0, b1, b2, b3 = negative[j + 1, 0], negative[j + 1, 1], negative[j + 1, 2], negative[j + 1, 3]
-        c0, c1, c2, c3 = negative[j + 2, 0], negative[j + 2, 1], negative[j + 2, 2], negative[j + 2, 3]
-        d0, d1, d2, d3 = negative[j + 3, 0], negative[j + 3, 1], negative[j + 3, 2], negative[j + 3, 3]
-        for r in range(width):
-            x0, x1, x2, x3 = tile[r], tile[width + r], tile[2 * width + r], tile[3 * width + r]
-            work[r] = q0 + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
-            work[width + r] = q1 + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
-            work[2 * width + r] = q2 + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
-            work[3 * width + r] = q3 + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
 
-    @borrowing(inline="always", fastmath={"contract"})
-    def add_features(tile, negative, j, f, work):  # type: ignore[no-untyped-def]
-        """Add four features from f on to the scores of four centroids from j on."""
-        g, h, i = f + 1, f + 2, f + 3
-        a0, a1, a2, a3 = negative[j, f], negative[j, g], negative[j, h], negative[j, i]
-        b0, b1, b2, b3 = negative[j + 1, f], negative[j + 1, g], negative[j + 1, h], negative[j + 1, i]
-        c0, c1, c2, c3 = negative[j + 2, f], negative[j + 2, g], negative[j + 2, h], negative[j + 2, i]
-        d0, d1, d2, d3 = negative[j + 3, f], negative[j + 3, g], negative[j + 3, h], negative[j + 3, i]
-        x = tile[f * width : (f + 4) * width]
-        for r in range(width):
-            x0, x1, x2, x3 = x[r], x[width + r], x[2 * width + r], x[3 * width + r]
-            work[r] = work[r] + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
-            work[width + r] = work[width + r] + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
-            work[2 * width + r] = work[2 * width + r] + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
-            work[3 * width + r] = work[3 * width + r] + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
-
-    return begin_scores, add_features
+@borrowing(inline="always", fastmath={"contract"})
+def add_features(tile, width, negative, j, f, work):  # type: ignore[no-untyped-def]
+    """Add four features from f on to the scores of four centroids from j on."""
+    g, h, i = f + 1, f + 2, f + 3
+    a0, a1, a2, a3 = negative[j, f], negative[j, g], negative[j, h], negative[j, i]
+    b0, b1, b2, b3 = negative[j + 1, f], negative[j + 1, g], negative[j + 1, h], negative[j + 1, i]
+    c0, c1, c2, c3 = negative[j + 2, f], negative[j + 2, g], negative[j + 2, h], negative[j + 2, i]
+    d0, d1, d2, d3 = negative[j + 3, f], negative[j + 3, g], negative[j + 3, h], negative[j + 3, i]
+    x = tile[f * width : (f + 4) * width]
+    for r in range(width):
+        x0, x1, x2, x3 = x[r], x[width + r], x[2 * width + r], x[3 * width + r]
+        work[r] = work[r] + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+        work[width + r] = work[width + r] + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+        work[2 * width + r] = work[2 * width + r] + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
+        work[3 * width + r] = work[3 * width + r] + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
 
 
 def scan_of_width(width: int, wide: bool = False) -> Kernel:
     """Return the scan of this many rows; wide: of some features at a time, while they are in the cache."""
     best_at, second_at, label_at = 4 * width, 5 * width, 6 * width
 
-    decorated = compiled if wide else borrowing
-    begin_scores, add_features = scores_of_width(width)
+    decorated = compiled if wide else borrowing  # of wide rows it makes room for all scores
 
     @decorated(fastmath={"contract"})
     def scan(tile, negative, squares, work):  # type: ignore[no-untyped-def]
@@ -97,11 +92,11 @@ def scan_of_width(width: int, wide: bool = False) -> Kernel:
             for j in range(0, k4, 4):
                 if wide and first > 0:
                     work[: 4 * width] = scores[j * width : (j + 4) * width]
-                    add_features(tile, negative, j, first, work)
+                    add_features(tile, width, negative, j, first, work)
                 else:
-                    begin_scores(tile, negative, squares, j, work)
+                    begin_scores(tile, width, negative, squares, j, work)
                 for f in range(first + 4, stop, 4):
-                    add_features(tile, negative, j, f, work)
+                    add_features(tile, width, negative, j, f, work)
                 if wide and stop < d4:
                     scores[j * width : (j + 4) * width] = work[: 4 * width]
                     continue

@@ -14,10 +14,10 @@ from pipeline.config import INITS, Job
 from pipeline.load import Load, loads_of, row_bytes
 from pipeline.source import Plan
 
-_PROCESS_BYTES = 300 * 10**6  # with numba and Arrow at work
-_COPY_BYTES = (
-    250 * 10**6
-)  # of a worker that is a copy of a process which has imported all, as measured with rows in it
+_PROCESS_BYTES = 300 * 10**6  # beside its rows, with numba and Arrow at work
+# The same of a copy of a process that has imported all. Should the fork server fail to start, workers start afresh and
+# take more than the plan says.
+_COPY_BYTES = 250 * 10**6
 _USABLE = 0.9
 _USABLE_ELSEWHERE = 0.6  # workers that we did not start spill to disk and pause from there on
 # Of a row, for each restart that runs: a label and a slack, in a search also those of where a breath starts from;
@@ -84,7 +84,7 @@ def _layout(job: Job, plan: Plan, workers: int, room: int | None, *, on_disk: bo
 
 
 def _process_bytes(job: Job) -> int:
-    """Return the bytes of a process before it holds rows."""
+    """Return the bytes of a process beside its rows."""
     copied = job.dask is not None and not job.dask.address and processes.COPIES_WORKERS
     return _COPY_BYTES if copied else _PROCESS_BYTES
 

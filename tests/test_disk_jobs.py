@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kmeans_dask.errors import DataError, InfrastructureError
-from pipeline import plan_job, run_job
+from pipeline import plan_job, processes, run_job
 from pipeline.estimate import check_memory, summary_of
 from pipeline.runner import PlainRunner
 from pipeline.scratch import check_here, is_memory
@@ -52,8 +52,11 @@ def wide_job(folder: Path, source: str, limit: str, **keys: Any) -> Any:
 
 
 @pytest.mark.slow
-def test_the_plan_goes_to_disk_when_memory_is_short(wide: str, tmp_path: Path) -> None:
+def test_the_plan_goes_to_disk_when_memory_is_short(
+    wide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows in memory while they fit, else on disk, with as many restarts at a time as their state allows."""
+    monkeypatch.setattr(processes, "COPIES_WORKERS", True)
     limits = (1600, 1000, 570)
     found = {limit: plan_job(wide_job(tmp_path, wide, f"{limit}MiB", n_init=20)) for limit in limits}
     assert [plan.blocks_in for plan in found.values()] == ["memory", "disk", "disk"]
@@ -66,8 +69,11 @@ def test_the_plan_goes_to_disk_when_memory_is_short(wide: str, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_what_is_not_enough_for_the_disk_either_is_refused(wide: str, tmp_path: Path) -> None:
+def test_what_is_not_enough_for_the_disk_either_is_refused(
+    wide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Below what rows on disk need the plan says what to change; rows kept in memory by the job's wish are refused."""
+    monkeypatch.setattr(processes, "COPIES_WORKERS", True)
     settings = wide_job(tmp_path, wide, "380MiB")
     plan = scan(settings.source, "float32")
     with pytest.raises(DataError, match=r"about \d+ MiB in each worker beside blocks on disk, more than 90%"):
