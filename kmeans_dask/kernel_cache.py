@@ -102,6 +102,7 @@ class KernelCache(NullCache):
                 continue
             if found is not None:
                 return found
+        _tell_of_compiling()
         return None
 
     def signatures(self, target_context: Any) -> list[Any]:
@@ -125,12 +126,18 @@ class KernelCache(NullCache):
 
 
 @cache
+def _tell_of_compiling() -> None:
+    if parent_process() is None:  # a worker's client does the same
+        logger.info("compiling kernels for this processor and these types, once: a minute or more")
+
+
+@cache
 def _warn(home: str, reason: str) -> None:
     # A worker's client has said so already.
     level = logging.WARNING if parent_process() is None else logging.INFO
     logger.log(
         level,
-        "compiled kernels cannot be kept beside %s (%s), so each new process compiles them again, for some seconds. "
+        "compiled kernels cannot be kept beside %s (%s), so each new process compiles them again, a minute or more. "
         "Set NUMBA_CACHE_DIR to a directory that can be written",
         home,
         reason,
