@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import randoms
-from kmeans_dask.blocks import NO_WEIGHTS, Block, Blocks, Floats, block_of_rows
+from kmeans_dask.blocks import NO_WEIGHTS, Block, Blocks, Floats
 from kmeans_dask.lloyd import Hook, Motion, Progress, Stop, Value, totals_of
 from kmeans_dask.local_blocks import LocalBlocks
+from kmeans_dask.packing import block_of_rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

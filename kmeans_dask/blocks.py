@@ -180,16 +180,6 @@ def padded(n_features: int) -> int:
     return -(-n_features // 4) * 4
 
 
-def block_of_rows(rows: Floats, weights: Floats = NO_WEIGHTS) -> Block:
-    """Return a float64 block of rows (m, d) as they are, with row ids 0 to m - 1."""
-    n_rows, n_features = rows.shape
-    n_tiles = -(-n_rows // TILE)
-    padded_rows = np.zeros((n_tiles * TILE, padded(n_features)))
-    padded_rows[:n_rows, :n_features] = rows
-    tiles = np.ascontiguousarray(padded_rows.reshape(n_tiles, TILE, -1).transpose(0, 2, 1))
-    return Block(tiles, n_features, n_rows, 0, n_rows, weights=weights)
-
-
 def without_rows(fn: F) -> F:
     """Mark a function of blocks that looks at no row, so that blocks on disk are not read for it."""
     fn.needs_rows = False  # type: ignore[attr-defined]

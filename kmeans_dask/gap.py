@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kmeans_dask import randoms, seeding
-from kmeans_dask.blocks import Floats, block_of_rows
+from kmeans_dask.blocks import Floats
 from kmeans_dask.lloyd import FREE, Identity, Limits, Motion, lloyd, unit_centroids
 from kmeans_dask.local_blocks import LocalBlocks
+from kmeans_dask.packing import block_of_rows
 from kmeans_dask.samples import Sample
 
 REFERENCES = 10

@@ -6,10 +6,12 @@ Rows from n_rows on are padding: never counted, summed or returned. `centroids` 
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core.types import unliteral
 
 from kmeans_dask.kernel_cache import KernelCache
 
@@ -24,15 +26,21 @@ def compiled(*, counts: bool = True, **options: object) -> Callable[[_F], _F]:
     counts: whether it counts references to arrays. Said for every kernel: numba would else take its caller's word.
     """
     njit: Any = numba.njit
-    decorator = njit(nogil=True, error_model="numpy", _nrt=counts, **options)
+    decorator = njit(nogil=True, error_model="numpy", _nrt=counts, no_cfunc_wrapper=True, **options)
 
     def decorated(kernel: _F) -> _F:
         dispatcher = decorator(kernel)
         if dispatcher is not kernel:  # NUMBA_DISABLE_JIT
             dispatcher._cache = KernelCache(kernel)
+            dispatcher.get_call_template = partial(_call_template, dispatcher.get_call_template)
         return cast("_F", dispatcher)
 
     return decorated
+
+
+def _call_template(of_types: Callable[..., Any], args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+    """Return how a kernel is called by another: a number that its caller writes out makes no kernel of its own."""
+    return of_types(tuple(map(unliteral, args)), {name: unliteral(kind) for name, kind in kws.items()})
 
 
 def borrowing(**options: object) -> Callable[[_F], _F]:

@@ -158,7 +158,7 @@ def deal_rows(tiles, rows, was):  # type: ignore[no-untyped-def]
         at = (2 * i + 1) * n_rows // (2 * n)
         for f in range(d4):
             sample[i, f] = tiles[at // TILE, f, at % TILE]
-    pivots_of(sample, np.arange(n), n, pivots, negative, squares)
+    pivots_of(sample, np.arange(n).astype(np.uint32), n, pivots, negative, squares)
     keys, starts = np.empty(n_rows, np.uint8), np.zeros(_PIVOTS + 1, np.int64)
     for t in range(tiles.shape[0]):
         scan_tile(tiles[t].reshape(-1), negative, squares, work)

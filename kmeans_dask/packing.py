@@ -188,6 +188,19 @@ def pack(
     return ordered(block) if order and preparation.is_final_when_packed else block
 
 
+def block_of_rows(rows: Floats, weights: Floats = NO_WEIGHTS) -> Block:
+    """Return a block of rows (m, d) as they are, with row ids 0 to m - 1; in float32 where that holds them exactly."""
+    n_rows, n_features = rows.shape
+    n_tiles = -(-n_rows // TILE)
+    if np.abs(rows).max(initial=0.0) <= LARGEST["float32"] / math.sqrt(n_features):
+        narrow = rows.astype(np.float32)
+        rows = narrow if (narrow == rows).all() else rows
+    padded_rows = np.zeros((n_tiles * TILE, padded(n_features)), rows.dtype)
+    padded_rows[:n_rows, :n_features] = rows
+    tiles = np.ascontiguousarray(padded_rows.reshape(n_tiles, TILE, -1).transpose(0, 2, 1))
+    return Block(tiles, n_features, n_rows, 0, n_rows, weights=weights)
+
+
 def _check_magnitude(largest: float, preparation: Preparation, feature: int) -> None:
     limit = LARGEST[preparation.dtype] / math.sqrt(len(preparation.feature_names))
     if largest > limit:

@@ -10,9 +10,10 @@ import logging
 import time
 from dataclasses import replace
 
-from kmeans_dask.blocks import Blocks, Floats, block_of_rows
+from kmeans_dask.blocks import Blocks, Floats
 from kmeans_dask.lloyd import Fit, Hook, Identity, Limits, Motion, Progress, Stop, evaluated, lloyd
 from kmeans_dask.local_blocks import LocalBlocks
+from kmeans_dask.packing import block_of_rows
 from kmeans_dask.samples import sampled
 from kmeans_dask.search import Search
 

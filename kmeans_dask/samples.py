@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import passes, randoms, score_kernels
-from kmeans_dask.blocks import Block, Blocks, Floats, Labels, block_of_rows
+from kmeans_dask.blocks import Block, Blocks, Floats, Labels
+from kmeans_dask.packing import block_of_rows
 
 SAMPLE_ROWS = 4096
 _CHUNK_ROWS = 256
@@ -32,9 +33,8 @@ class Sample:
 
     def labels(self, centroids: Floats) -> Labels:
         """Return the nearest centroid of each row, (m,)."""
-        return passes.labels_of(
-            block_of_rows(self.values), centroids, passes.scan_of(centroids, np.dtype(np.float64))
-        )
+        block = block_of_rows(self.values)
+        return passes.labels_of(block, centroids, passes.scan_of(centroids, block.tiles.dtype))
 
 
 def sampled(blocks: Blocks, m: int, seed: int) -> Sample:

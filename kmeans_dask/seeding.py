@@ -14,10 +14,11 @@ from itertools import pairwise
 import numpy as np
 
 from kmeans_dask import draws, randoms, sums
-from kmeans_dask.blocks import Block, Blocks, Floats, block_of_rows
+from kmeans_dask.blocks import Block, Blocks, Floats
 from kmeans_dask.draws import Buckets, InOrder, Known, Rows
 from kmeans_dask.lloyd import Identity, Limits, lloyd
 from kmeans_dask.local_blocks import LocalBlocks
+from kmeans_dask.packing import block_of_rows
 
 ROUNDS = 5
 OVERSAMPLING = 2.0

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from kmeans_dask import breaths
-from kmeans_dask.blocks import Block, Blocks, Floats, block_of_rows
+from kmeans_dask.blocks import Block, Blocks, Floats
+from kmeans_dask.packing import block_of_rows
 from kmeans_dask.passes import labels_of, scan_of
 from kmeans_dask.samples import sampled
 

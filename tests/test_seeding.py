@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmeans_dask import closer, draw_kernels, draws, passes, randoms, seeding, sums
-from kmeans_dask.blocks import NO_WEIGHTS, Blocks, block_of_rows
+from kmeans_dask.blocks import NO_WEIGHTS, Blocks
 from kmeans_dask.draws import Known
 from kmeans_dask.local_blocks import LocalBlocks
+from kmeans_dask.packing import block_of_rows
 from tests import naive
 from tests.blockings import Case, blocked, cases, cut, tables
 
