@@ -16,7 +16,7 @@ _BOTH: Final = (
 )  # fmt: skip
 _OF_WORKERS: Final = (
     "bounds.widen", "draw_kernels.draw_rows", "kernels.add_column", "kernels.add_values", "kernels.count_rows",
-    "kernels.pack_column", "kernels.sums_of_columns", "ordering.deal_rows", "ordering.gather_tiles",
+    "kernels.pack_column", "kernels.plain_sums", "ordering.deal_rows", "ordering.gather_tiles",
     "ordering.order_rows", "repeats.first_rows", "rivals.label_rows",
 )  # fmt: skip
 _OF_CLIENTS: Final = (

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import kernels, sums
+from kmeans_dask.extremes import EXTREMES, no_extremes, of_lanes, room_to_widen
 from kmeans_dask.kernels import TILE
 
 Floats = npt.NDArray[np.float64]
@@ -160,19 +161,13 @@ def _summary(block: Block) -> Summary:
 
 
 def _extremes(block: Block) -> tuple[Floats, Floats]:
-    """Return each feature's extremes, (n_features,), NaN without a value."""
-    full, rest = divmod(block.n_rows, TILE)
-    lanes = np.full((2, block.n_features, TILE), np.inf, block.tiles.dtype)
-    lanes[1] = -np.inf
-    kernels.add_extremes(block.tiles[:full], *lanes)
-    if rest:
-        last = block.tiles[full, : block.n_features, :rest]
-        lanes[0, :, :rest] = np.fmin(lanes[0, :, :rest], last)
-        lanes[1, :, :rest] = np.fmax(lanes[1, :, :rest], last)
-    lowest, highest = lanes[0].min(axis=1) + 0.0, lanes[1].max(axis=1) + 0.0  # + 0.0: there is one zero
-    lowest, highest = lowest.astype(np.float64), highest.astype(np.float64)
-    some = lowest <= highest
-    return np.where(some, lowest, np.nan), np.where(some, highest, np.nan)
+    """Return each feature's extremes, (n_features,), NaN without a value; packing remembers them."""
+    if EXTREMES in block.cache:
+        found: tuple[Floats, Floats] = block.cache[EXTREMES]
+        return found
+    lanes = no_extremes(block.n_features, block.tiles.dtype)
+    kernels.add_extremes(block.tiles, block.n_rows, lanes, room_to_widen(block.tiles.dtype))
+    return of_lanes(lanes)
 
 
 def padded(n_features: int) -> int:

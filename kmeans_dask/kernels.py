@@ -168,6 +168,17 @@ def sums_of_columns(rows, extremes, totals, counts):  # type: ignore[no-untyped-
             totals[start + f, 0], totals[start + f, 1], totals[start + f, 2] = high, middle, low
 
 
+@borrowing()
+def plain_sums(rows, lowest, highest, totals):  # type: ignore[no-untyped-def]
+    """Lower and raise extremes by the columns of rows (n, d), and add up what they hold, with rounding, (d,) each."""
+    for r in range(rows.shape[0]):
+        for f in range(rows.shape[1]):
+            x = np.float64(rows[r, f])
+            totals[f] += x
+            lowest[f] = x if x < lowest[f] else lowest[f]
+            highest[f] = x if x > highest[f] else highest[f]
+
+
 @compiled()
 def count_rows(labels, counts):  # type: ignore[no-untyped-def]
     """Add the number of rows of each label to counts (k,) int64."""
@@ -184,45 +195,60 @@ def count_changed(before, after):  # type: ignore[no-untyped-def]
     return changed
 
 
-@compiled()
+@borrowing()
 def pack_column(values, shift, feature, tiles):  # type: ignore[no-untyped-def]
-    """Store values (n,) less shift in one feature's lanes; return the largest magnitude that is not NaN."""
-    largest = 0.0
+    """Store values (n,) less shift in one feature's lanes."""
+    number = tiles.dtype.type
     for t in range(tiles.shape[0]):
-        first = t * TILE
+        first, x = t * TILE, tiles[t, feature]
         for r in range(min(TILE, values.shape[0] - first)):
-            x = np.float64(values[first + r]) - shift
-            magnitude = abs(x)
-            largest = magnitude if magnitude > largest else largest
-            tiles[t, feature, r] = x
-    return largest
+            x[r] = number(np.float64(values[first + r]) - shift)
 
 
-@compiled()
-def pack_rows(rows, shifts, tiles, largest):  # type: ignore[no-untyped-def]
-    """Store rows (n, d) less shifts (d,); write each feature's largest magnitude that is not NaN, (d,)."""
-    largest[:] = 0.0
+@borrowing()
+def pack_rows(rows, shifts, tiles, extremes, work):  # type: ignore[no-untyped-def]
+    """Store rows (n, d) less shifts (d,), and widen extremes by them; work: see `widen`."""
+    number, d = tiles.dtype.type, rows.shape[1]
     for t in range(tiles.shape[0]):
-        first = t * TILE
-        for f in range(rows.shape[1]):
-            shift, most = shifts[f], largest[f]
-            for r in range(min(TILE, rows.shape[0] - first)):
-                x = np.float64(rows[first + r, f]) - shift
-                magnitude = abs(x)
-                most = magnitude if magnitude > most else most
-                tiles[t, f, r] = x
-            largest[f] = most
+        tile, some = tiles[t], rows[t * TILE : (t + 1) * TILE]
+        n = some.shape[0]
+        for f in range(0, d - 3, 4):
+            s0, s1, s2, s3 = shifts[f], shifts[f + 1], shifts[f + 2], shifts[f + 3]
+            x0, x1, x2, x3 = tile[f], tile[f + 1], tile[f + 2], tile[f + 3]
+            for r in range(n):
+                row = some[r]
+                x0[r] = number(np.float64(row[f]) - s0)
+                x1[r] = number(np.float64(row[f + 1]) - s1)
+                x2[r] = number(np.float64(row[f + 2]) - s2)
+                x3[r] = number(np.float64(row[f + 3]) - s3)
+        for f in range(d // 4 * 4, d):
+            shift, x = shifts[f], tile[f]
+            for r in range(n):
+                x[r] = number(np.float64(some[r, f]) - shift)
+        widen(tile, n, extremes, work)
 
 
-@compiled()
-def add_extremes(tiles, lowest, highest):  # type: ignore[no-untyped-def]
-    """Lower and raise the extremes of each lane, (d, 128) each, by tiles (n_tiles, d4, 128); NaN counts for nothing."""
+@borrowing()
+def add_extremes(tiles, n_rows, extremes, work):  # type: ignore[no-untyped-def]
+    """Widen extremes by all rows of tiles (n_tiles, d4, 128); work: see `widen`."""
     for t in range(tiles.shape[0]):
-        for f in range(lowest.shape[0]):
-            x, low, high = tiles[t, f], lowest[f], highest[f]
-            for r in range(TILE):
-                low[r] = x[r] if x[r] < low[r] else low[r]
-                high[r] = x[r] if x[r] > high[r] else high[r]
+        widen(tiles[t], min(TILE, n_rows - t * TILE), extremes, work)
+
+
+@borrowing()
+def widen(tile, n, extremes, work):  # type: ignore[no-untyped-def]
+    """Lower and raise the extremes of each lane, (2, d, 128), by the first n of a tile's; NaN counts for nothing.
+
+    work (2, 128): where they are put first, or they would be stored lane by lane, only those that change: slowly.
+    """
+    for f in range(extremes.shape[1]):
+        x, low, high, lower, higher = tile[f], extremes[0, f], extremes[1, f], work[0], work[1]
+        for r in range(n):
+            y, a, b = x[r], low[r], high[r]
+            lower[r] = y if y < a else a
+            higher[r] = y if y > b else b
+        for r in range(n):
+            low[r], high[r] = lower[r], higher[r]
 
 
 @compiled()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.kernels import TILE, borrowing, compiled
 from kmeans_dask.scans import LABEL, WORK, scan_tile
 
 Tiles = npt.NDArray[Any]
@@ -51,12 +51,14 @@ def _places(n_rows: int) -> npt.NDArray[np.int64]:
     return places
 
 
-@compiled()
+@borrowing()
 def gathered(rows, order, tile):  # type: ignore[no-untyped-def]
     """Write up to 128 of the rows, those in this order, to a tile (d4, 128)."""
-    for f in range(rows.shape[1]):  # a first feature fetches a cache line of every row, all of them at once
+    for f in range(0, rows.shape[1], 4):  # the first features fetch a cache line of every row, all of them at once
+        x0, x1, x2, x3 = tile[f], tile[f + 1], tile[f + 2], tile[f + 3]
         for r in range(order.shape[0]):
-            tile[f, r] = rows[order[r], f]
+            row = rows[order[r], f : f + 4]
+            x0[r], x1[r], x2[r], x3[r] = row[0], row[1], row[2], row[3]
 
 
 @compiled()
@@ -70,8 +72,8 @@ def gather_tiles(rows, order, was, places, tiles, now):  # type: ignore[no-untyp
 
 
 @compiled()
-def chain(pivots, negative, squares):  # type: ignore[no-untyped-def]
-    """Order pivots (16, d4), each followed by the nearest one left, and write what `scan_tile` needs of them."""
+def chain(pivots):  # type: ignore[no-untyped-def]
+    """Order pivots (16, d4), each followed by the nearest one left."""
     n, d4 = pivots.shape
     for p in range(1, n):
         nearest, least = p, np.inf
@@ -86,6 +88,12 @@ def chain(pivots, negative, squares):  # type: ignore[no-untyped-def]
             x = pivots[nearest, f]
             pivots[nearest, f] = pivots[p, f]
             pivots[p, f] = x
+
+
+@compiled()
+def write_pivots(pivots, negative, squares):  # type: ignore[no-untyped-def]
+    """Write what `scan_tile` needs of pivots (16, d4)."""
+    n, d4 = pivots.shape
     for p in range(n):
         square = pivots.dtype.type(0)
         for f in range(d4):
@@ -119,9 +127,10 @@ def pivots_of(rows, order, n, pivots, negative, squares):  # type: ignore[no-unt
     if not spread > 0.0:
         return 1.0
     for _ in range(_FITTING):
-        chain(pivots, negative, squares)
+        write_pivots(pivots, negative, squares)
         explained = fit_once(rows, sample, tiles, negative, squares, work, pivots)
-    chain(pivots, negative, squares)
+    chain(pivots)
+    write_pivots(pivots, negative, squares)
     return (squared - explained) / spread
 
 
@@ -175,9 +184,15 @@ def deal_rows(tiles, rows, was):  # type: ignore[no-untyped-def]
             to = at_part[keys[first + r]]
             at_part[keys[first + r]] += 1
             was[to] = first + r
-            for f in range(d4):
-                rows[to, f] = tiles[t, f, r]
+            place(tiles[t], r, rows[to])
     return starts
+
+
+@borrowing(inline="always")
+def place(tile, r, row):  # type: ignore[no-untyped-def]
+    """Write the row of lane r, (d4,)."""
+    for f in range(row.shape[0]):
+        row[f] = tile[f, r]
 
 
 @compiled()

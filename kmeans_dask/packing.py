@@ -18,6 +18,7 @@ import numpy.typing as npt
 from kmeans_dask import kernels, ordering, sums
 from kmeans_dask.blocks import NO_WEIGHTS, Block, Blocks, Floats, Offsets, Summary, padded
 from kmeans_dask.errors import DataError
+from kmeans_dask.extremes import EXTREMES, no_extremes, of_lanes, room_to_widen
 from kmeans_dask.kernels import TILE
 from kmeans_dask.ordering import worth_ordering
 
@@ -135,10 +136,30 @@ def _shifts(columns: Sequence[Column] | Column, n_threads: int) -> Floats:
 
 
 def _shifts_of(head: Column) -> Floats:
-    d = head.shape[1]
-    extremes, totals, counts = np.empty((d, 2)), np.empty((d, 3), np.int64), np.empty(d, np.int64)
-    kernels.sums_of_columns(head, extremes, totals, counts)
-    return np.array(list(map(_shift, extremes.tolist(), totals.tolist(), counts.tolist())))
+    n, d = head.shape
+    lowest, highest, totals = np.full(d, np.inf), np.full(d, -np.inf), np.zeros(d)
+    kernels.plain_sums(head, lowest, highest, totals)
+    shifts = np.array(list(map(_plain_shift, lowest.tolist(), highest.tolist(), totals.tolist(), [n] * d)))
+    unclear = np.flatnonzero(np.isnan(shifts))
+    if unclear.size:
+        d = len(unclear)
+        extremes, limbs, counts = np.empty((d, 2)), np.empty((d, 3), np.int64), np.empty(d, np.int64)
+        kernels.sums_of_columns(head[:, unclear], extremes, limbs, counts)
+        shifts[unclear] = list(map(_shift, extremes.tolist(), limbs.tolist(), counts.tolist()))
+    return shifts
+
+
+def _plain_shift(lowest: float, highest: float, total: float, count: int) -> float:
+    """Return what `_shift` returns if a sum with rounding decides it, else NaN."""
+    spread, bound = highest - lowest, max(abs(lowest), abs(highest))
+    if not (0 <= spread < math.inf and math.isfinite(total)):
+        return math.nan
+    if spread == 0:
+        return lowest
+    grid = _grid(spread)
+    steps = total / count / grid
+    doubt = 2.0**-50 * (count + 1) * bound / grid
+    return round(steps) * grid if abs(steps % 1 - 0.5) > doubt else math.nan
 
 
 def _shift(extremes: list[float], accumulators: list[int], count: int) -> float:
@@ -148,8 +169,13 @@ def _shift(extremes: list[float], accumulators: list[int], count: int) -> float:
         return lowest if count and spread == 0 else 0.0
     e = sums.exponent(max(abs(lowest), abs(highest)))
     mean = sums.ratio(sums.joined(*accumulators), e - sums.SQUARE_BITS, count, 0)
-    grid = math.ldexp(1.0, math.frexp(spread)[1] - 1 - 4)
+    grid = _grid(spread)
     return round(mean / grid) * grid if abs(mean / grid) < 2.0**52 else mean
+
+
+def _grid(spread: float) -> float:
+    """Return the step of shifts of a column with this spread."""
+    return math.ldexp(1.0, math.frexp(spread)[1] - 1 - 4)
 
 
 def pack(
@@ -175,16 +201,19 @@ def pack(
             weights = weights[whole] if weights.size else weights
     n_rows, n_features = len(columns[0]), len(columns)
     tiles = np.zeros((-(-n_rows // TILE), padded(n_features), TILE), preparation.dtype)
-    largest = np.empty(n_features)
+    extremes = no_extremes(n_features, tiles.dtype)
     if isinstance(columns, np.ndarray):
-        kernels.pack_rows(columns.T, preparation.shift, tiles, largest)
+        kernels.pack_rows(columns.T, preparation.shift, tiles, extremes, room_to_widen(tiles.dtype))
     else:
         for f, column in enumerate(columns):
-            largest[f] = kernels.pack_column(column, preparation.shift[f], f, tiles)
-    for f in range(n_features):
-        _check_magnitude(largest[f], preparation, f)
+            kernels.pack_column(column, preparation.shift[f], f, tiles)
+        kernels.add_extremes(tiles, n_rows, extremes, room_to_widen(tiles.dtype))
     weights = np.ascontiguousarray(weights, dtype=np.float64)
     block = Block(tiles, n_features, n_rows, rows.first_row, rows.n_source_rows, kept, rows.listed, weights)
+    lowest, highest = block.cache[EXTREMES] = of_lanes(extremes)
+    limit = LARGEST[preparation.dtype] / math.sqrt(n_features)
+    for f in np.flatnonzero(np.maximum(-lowest, highest) > limit).tolist():
+        _refuse(columns[f], preparation, f, limit)
     return ordered(block) if order and preparation.is_final_when_packed else block
 
 
@@ -192,23 +221,21 @@ def block_of_rows(rows: Floats, weights: Floats = NO_WEIGHTS) -> Block:
     """Return a block of rows (m, d) as they are, with row ids 0 to m - 1; in float32 where that holds them exactly."""
     n_rows, n_features = rows.shape
     n_tiles = -(-n_rows // TILE)
-    if np.abs(rows).max(initial=0.0) <= LARGEST["float32"] / math.sqrt(n_features):
-        narrow = rows.astype(np.float32)
-        rows = narrow if (narrow == rows).all() else rows
-    padded_rows = np.zeros((n_tiles * TILE, padded(n_features)), rows.dtype)
+    is_small = np.abs(rows).max(initial=0.0) <= LARGEST["float32"] / math.sqrt(n_features)
+    dtype = "float32" if is_small and (rows.astype(np.float32) == rows).all() else "float64"
+    padded_rows = np.zeros((n_tiles * TILE, padded(n_features)), dtype)
     padded_rows[:n_rows, :n_features] = rows
     tiles = np.ascontiguousarray(padded_rows.reshape(n_tiles, TILE, -1).transpose(0, 2, 1))
     return Block(tiles, n_features, n_rows, 0, n_rows, weights=weights)
 
 
-def _check_magnitude(largest: float, preparation: Preparation, feature: int) -> None:
-    limit = LARGEST[preparation.dtype] / math.sqrt(len(preparation.feature_names))
-    if largest > limit:
-        fix = 'Set dtype = "float64"' if preparation.dtype == "float32" else "Rescale the column"
-        raise DataError(
-            f"feature {preparation.feature_names[feature]!r}: a value lies {largest:.6g} from its centre; squared "
-            f"distances in {preparation.dtype} hold only {limit:.6g}. {fix} or drop the row."
-        )
+def _refuse(column: Column, preparation: Preparation, feature: int, limit: float) -> None:
+    largest = np.nanmax(np.abs(column.astype(np.float64) - preparation.shift[feature]))
+    fix = 'Set dtype = "float64"' if preparation.dtype == "float32" else "Rescale the column"
+    raise DataError(
+        f"feature {preparation.feature_names[feature]!r}: a value lies {largest:.6g} from its centre; squared "
+        f"distances in {preparation.dtype} hold only {limit:.6g}. {fix} or drop the row."
+    )
 
 
 def finish(block: Block, preparation: Preparation, *, order: bool = True) -> Block:
@@ -230,7 +257,8 @@ def ordered(block: Block) -> Block:
         return block
     kept = ordering.order_tiles(block.tiles, block.n_rows)
     weights = block.weights[kept] if block.weights.size else block.weights
-    return replace(block, kept=kept if block.kept is None else block.kept[kept], weights=weights, cache={})
+    cache = {name: found for name, found in block.cache.items() if name == EXTREMES}
+    return replace(block, kept=kept if block.kept is None else block.kept[kept], weights=weights, cache=cache)
 
 
 def _to_unit_length(tiles: npt.NDArray[Any], block: Block) -> None:
