@@ -129,7 +129,7 @@ class Summary:
     @cached_property
     def column_exponents(self) -> npt.NDArray[np.int64]:
         """The exponents of exact sums of weight * x, (n_features,)."""
-        return np.array([sums.exponent(m * self.highest_weight) for m in self.magnitudes().tolist()])
+        return sums.exponents(self.magnitudes() * self.highest_weight)
 
     @cached_property
     def weight_exponent(self) -> int:

@@ -9,7 +9,7 @@ A cluster's gain is its inertia along the axis of its rows: about what a second 
 
 import numpy as np
 
-from kmeans_dask.kernels import compiled, limbs_of
+from kmeans_dask.kernels import compiled, limbs_of_cost
 
 MOST = 5  # centroids inserted at once
 _SIZE, _FAILURES, _INDEX = 0, 1, 2
@@ -257,7 +257,9 @@ def add_errors(sq_distances, weights, copies, labels, factor, limbs):  # type: i
     """
     weighted, repeated = weights.shape[0] > 0, copies.shape[0] > 0
     for i in range(labels.shape[0]):
-        high, middle, low = limbs_of((weights[i] * sq_distances[i] if weighted else sq_distances[i]) * factor)
+        high, middle, low = limbs_of_cost(
+            (weights[i] * sq_distances[i] if weighted else sq_distances[i]) * factor
+        )
         count = copies[i] if repeated else 1
         limbs[0, labels[i]] += high * count
         limbs[1, labels[i]] += middle * count

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, compiled, limbs_of
+from kmeans_dask.kernels import TILE, compiled, limbs_of_cost
 
 
 @compiled()
@@ -51,7 +51,7 @@ def rows_at(values, weights, factor, running, drawn, found):  # type: ignore[no-
 def add_cost(values, weights, factor, i, limbs):  # type: ignore[no-untyped-def]
     """Add the cost of one row to three accumulators, in place."""
     cost = weights[i] * values[i] if weights.shape[0] > 0 else values[i]
-    high, middle, low = limbs_of(cost * factor)
+    high, middle, low = limbs_of_cost(cost * factor)
     limbs[0] += high
     limbs[1] += middle
     limbs[2] += low

@@ -5,9 +5,9 @@ A row's id is first_row + kept[i], or first_row + i where kept is (0,); `where` 
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of
+from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of_cost
 from kmeans_dask.rivals import narrow, nearest_to, room_for
-from kmeans_dask.scans import BEST, LABEL, SECOND, WORK, scan_tile, settle, squares_of_tile
+from kmeans_dask.scans import BEST, LABEL, SECOND, WORK, scan_lanes, settle
 
 _FEW = 2
 
@@ -89,9 +89,7 @@ def propose(tile, rows, scan, centroids, candidates, sq_distances, work, new, ne
     doubts, squares = scan[2][0], work[WORK:]
     doubt, floor = number(scan[2][1]), number(scan[2][2])
     more, less = number(1) + doubt, number(1) - doubt
-    flat = tile.reshape(-1)
-    scan_tile(flat, scan[0], scan[1], work)
-    squares_of_tile(flat, squares)
+    scan_lanes(tile, scan, work, squares)
     for r in range(rows):
         nearest[r] = candidates[int(work[LABEL + r])]
     for r in range(rows):
@@ -143,7 +141,7 @@ def add_costs(values, weights, factor, where, span, limbs):  # type: ignore[no-u
         row_id = first_row + (np.int64(kept[i]) if kept.shape[0] > 0 else i)
         if start <= row_id < stop:
             at = (row_id >> shift) - (start >> shift)
-            high, middle, low = limbs_of((weights[i] * values[i] if weighted else values[i]) * factor)
+            high, middle, low = limbs_of_cost((weights[i] * values[i] if weighted else values[i]) * factor)
             limbs[0, at] += high
             limbs[1, at] += middle
             limbs[2, at] += low
@@ -177,7 +175,10 @@ def add_gains(tiles, n_rows, balls, choices, weights, factor, state, limbs):  # 
                 held = sq_distances[first + r]
                 if new[r] < held:
                     weight = weights[first + r] if weighted else 1.0
-                    before, after = limbs_of(weight * held * factor), limbs_of(weight * new[r] * factor)
+                    before, after = (
+                        limbs_of_cost(weight * held * factor),
+                        limbs_of_cost(weight * new[r] * factor),
+                    )
                     for i in range(3):
                         limbs[i, j] += before[i] - after[i]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from kmeans_dask import breaths, kernels
 from kmeans_dask.breaths import sq_distance
-from kmeans_dask.kernels import compiled
+from kmeans_dask.kernels import compiled, limbs_of
 
 
 @compiled()
@@ -161,10 +161,9 @@ def _add_row(rows, i, factors, label, sign, totals):  # type: ignore[no-untyped-
     """Add one row to a cluster's totals, or take it away: sign 1 or -1."""
     high, low, counts = totals
     for f in range(factors.shape[0]):
-        y = rows[i, f] * factors[f]
-        h = np.int64(y)
+        h, rest = limbs_of(rows[i, f] * factors[f])
         high[f, label] += sign * h
-        low[f, label] += sign * np.int64((y - np.float64(h)) * 4294967296.0)
+        low[f, label] += sign * rest
     counts[label] += sign
 
 

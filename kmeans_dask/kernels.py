@@ -17,6 +17,8 @@ from kmeans_dask.kernel_cache import KernelCache
 
 TILE = 128
 _COLUMNS_AT_ONCE = 32
+_WHOLE = 1.5 * 2.0**52  # a sum of it and a whole number has that in its lower bits
+_WHOLE_BITS = np.float64(_WHOLE).view(np.int64)
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -50,6 +52,28 @@ def borrowing(**options: object) -> Callable[[_F], _F]:
     which numba refuses to compile, nor return one, alone or in a tuple, which numba does not always notice.
     """
     return compiled(counts=False, **options)
+
+
+@borrowing()
+def as_integer(whole):  # type: ignore[no-untyped-def]
+    """Return a whole number below 2**51 as int64: as fast as a conversion is only with AVX-512."""
+    return np.float64(whole + _WHOLE).view(np.int64) - _WHOLE_BITS
+
+
+@borrowing()
+def limbs_of(y):  # type: ignore[no-untyped-def]
+    """Return what a scaled addend adds to two accumulators, see `sums`."""
+    high = np.trunc(y)
+    return as_integer(high), as_integer(np.trunc((y - high) * 4294967296.0))
+
+
+@borrowing()
+def limbs_of_cost(y):  # type: ignore[no-untyped-def]
+    """Return what a scaled cost adds to three accumulators."""
+    high = np.trunc(y)
+    y = (y - high) * 4294967296.0
+    middle = np.trunc(y)
+    return as_integer(high), as_integer(middle), as_integer(np.trunc((y - middle) * 4294967296.0))
 
 
 @compiled()
@@ -88,30 +112,19 @@ def add_rows(tiles, n_rows, labels, weights, factors, high, low):  # type: ignor
                 x = np.float64(tiles[t, f, r])
                 if weighted:
                     x = weights[first + r] * x
-                y = x * factor
-                h = np.int64(y)
                 label = labels[first + r]
+                h, rest = limbs_of(x * factor)
                 high[f, label] += h
-                low[f, label] += np.int64((y - np.float64(h)) * 4294967296.0)
+                low[f, label] += rest
 
 
 @compiled()
 def add_values(values, labels, factor, high, low):  # type: ignore[no-untyped-def]
     """Add each value (n,) to its cluster's accumulators, high and low (k,) int64."""
     for i in range(values.shape[0]):
-        y = values[i] * factor
-        h = np.int64(y)
+        h, rest = limbs_of(values[i] * factor)
         high[labels[i]] += h
-        low[labels[i]] += np.int64((y - np.float64(h)) * 4294967296.0)
-
-
-@compiled()
-def limbs_of(y):  # type: ignore[no-untyped-def]
-    """Return what a scaled cost adds to three accumulators."""
-    high = np.int64(y)
-    y = (y - np.float64(high)) * 4294967296.0
-    middle = np.int64(y)
-    return high, middle, np.int64((y - np.float64(middle)) * 4294967296.0)
+        low[labels[i]] += rest
 
 
 @compiled()
@@ -120,7 +133,7 @@ def total_of(values, weights, factor):  # type: ignore[no-untyped-def]
     high, middle, low = np.int64(0), np.int64(0), np.int64(0)
     weighted = weights.shape[0] > 0
     for i in range(values.shape[0]):
-        h, m, rest = limbs_of((weights[i] * values[i] if weighted else values[i]) * factor)
+        h, m, rest = limbs_of_cost((weights[i] * values[i] if weighted else values[i]) * factor)
         high += h
         middle += m
         low += rest
@@ -132,7 +145,7 @@ def total_of_copies(values, copies, factor):  # type: ignore[no-untyped-def]
     """Return the three accumulators of sum(copies * value), values (n,) float64, copies (n,) int32."""
     high, middle, low = np.int64(0), np.int64(0), np.int64(0)
     for i in range(values.shape[0]):
-        h, m, rest = limbs_of(values[i] * factor)
+        h, m, rest = limbs_of_cost(values[i] * factor)
         high += h * copies[i]
         middle += m * copies[i]
         low += rest * copies[i]
@@ -259,10 +272,9 @@ def add_column(tiles, n_rows, feature, center, squared, factor):  # type: ignore
         for r in range(min(TILE, n_rows - t * TILE)):
             x = np.float64(tiles[t, feature, r]) - center
             if not np.isnan(x):
-                y = (x * x if squared else x) * factor
-                h = np.int64(y)
+                h, rest = limbs_of((x * x if squared else x) * factor)
                 high += h
-                low += np.int64((y - np.float64(h)) * 4294967296.0)
+                low += rest
                 count += 1
     return count, high, low
 

@@ -8,7 +8,7 @@ before, -1 for none, and after, (128,) int32.
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, borrowing, compiled
+from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of
 
 _WIDE = 256  # features from which rows of a tile are moved together: one row's values lie far apart
 
@@ -28,19 +28,17 @@ def sums_of_tiles(tiles, n_rows, weights, copies, factors, high, low):  # type: 
                 x = np.float64(tiles[t, f, r])
                 if weighted:
                     x = weights[first + r] * x
-                y = x * factor
-                h = np.int64(y)
+                h, rest = limbs_of(x * factor)
                 count = copies[first + r] if repeated else 1
                 total_high += h * count
-                total_low += np.int64((y - np.float64(h)) * 4294967296.0) * count
+                total_low += rest * count
             high[t, f], low[t, f] = total_high, total_low
         high[t, d] = low[t, d] = 0
         if weighted:
             for r in range(rows):
-                y = weights[first + r] * factors[d]
-                h = np.int64(y)
+                h, rest = limbs_of(weights[first + r] * factors[d])
                 high[t, d] += h
-                low[t, d] += np.int64((y - np.float64(h)) * 4294967296.0)
+                low[t, d] += rest
 
 
 @borrowing()
@@ -85,9 +83,8 @@ def move_row(ledger, lanes, r, at, old, new):  # type: ignore[no-untyped-def]
         x = np.float64(lanes[f, r])
         if weighted:
             x = weights[at] * x
-        y = x * factors[f]
-        h = np.int64(y)
-        h, rest = h * count, np.int64((y - np.float64(h)) * 4294967296.0) * count
+        h, rest = limbs_of(x * factors[f])
+        h, rest = h * count, rest * count
         high[new, f] += h
         low[new, f] += rest
         if old >= 0:
@@ -97,9 +94,7 @@ def move_row(ledger, lanes, r, at, old, new):  # type: ignore[no-untyped-def]
     if old >= 0:
         rows[old] -= count
     if weighted:
-        y = weights[at] * factors[d]
-        h = np.int64(y)
-        rest = np.int64((y - np.float64(h)) * 4294967296.0)
+        h, rest = limbs_of(weights[at] * factors[d])
         weight_high[new] += h
         weight_low[new] += rest
         if old >= 0:
@@ -129,35 +124,36 @@ def move_wide_rows(weights, factors, totals, moves, lanes, places):  # type: ign
     """Move rows feature by feature: those of one cluster after another, so that each cluster is added to once."""
     which, old, new = moves
     high, low, rows, weight_high, weight_low = totals
-    width, d, weighted = lanes.shape[1], high.shape[1], weights.shape[0] > 0
-    to, away = grouped(which, new), grouped(which, old)
-    values, limbs = np.ones(width), np.empty((2, width), np.int64)
-    weight_of = np.ones(width)
+    m, d, weighted = which.shape[0], high.shape[1], weights.shape[0] > 0
+    order, starts, names = grouped(new)
+    which, away = which[order], grouped(old[order])
+    values, limbs, weight_of = np.empty(m), np.empty((2, m), np.int64), np.ones(m)
     if weighted:
-        for i in range(which.shape[0]):
-            weight_of[which[i]] = weights[places[which[i]]]
+        for i in range(m):
+            weight_of[i] = weights[places[which[i]]]
     for f in range(d):
-        for r in range(width):
-            values[r] = weight_of[r] * np.float64(lanes[f, r])
+        x = lanes[f]
+        for i in range(m):
+            values[i] = weight_of[i] * np.float64(x[which[i]])
         split_values(values, factors[f], limbs)
-        add_groups(limbs, to, 1, f, high, low)
-        add_groups(limbs, away, -1, f, high, low)
+        add_runs(limbs, starts, names, f, high, low)
+        take_groups(limbs, away, f, high, low)
     if weighted:
         split_values(weight_of, factors[d], limbs)
         columns = weight_high.reshape(-1, 1), weight_low.reshape(-1, 1)
-        add_groups(limbs, to, 1, 0, columns[0], columns[1])
-        add_groups(limbs, away, -1, 0, columns[0], columns[1])
-    for i in range(which.shape[0]):
+        add_runs(limbs, starts, names, 0, columns[0], columns[1])
+        take_groups(limbs, away, 0, columns[0], columns[1])
+    for i in range(m):
         rows[new[i]] += 1
         if old[i] >= 0:
             rows[old[i]] -= 1
 
 
 @compiled()
-def grouped(which, clusters):  # type: ignore[no-untyped-def]
-    """Return lanes, (m,), cluster by cluster, where each of n clusters begins and the last ends, (n + 1,), and those.
+def grouped(clusters):  # type: ignore[no-untyped-def]
+    """Return an order by clusters, (m,), where each of n begins in it and the last ends, (n + 1,), and their names.
 
-    Lanes of cluster -1, of none, are left out.
+    Those of cluster -1, of none, are left out.
     """
     order = np.argsort(clusters)
     starts, names, n = np.empty(order.shape[0] + 1, np.int64), np.empty(order.shape[0], np.int64), 0
@@ -167,26 +163,36 @@ def grouped(which, clusters):  # type: ignore[no-untyped-def]
             starts[n], names[n] = p, cluster
             n += 1
     starts[n] = order.shape[0]
-    return which[order], starts[: n + 1], names[:n]
+    return order, starts[: n + 1], names[:n]
 
 
 @borrowing()
 def split_values(values, factor, limbs):  # type: ignore[no-untyped-def]
-    """Write what values, (width,), add to sums, (2, width)."""
-    for r in range(values.shape[0]):
-        y = values[r] * factor
-        h = np.int64(y)
-        limbs[0, r], limbs[1, r] = h, np.int64((y - np.float64(h)) * 4294967296.0)
+    """Write what values, (m,), add to sums, (2, m)."""
+    for i in range(values.shape[0]):
+        limbs[0, i], limbs[1, i] = limbs_of(values[i] * factor)
 
 
 @borrowing()
-def add_groups(limbs, groups, sign, f, high, low):  # type: ignore[no-untyped-def]
-    """Add the limbs of lanes, (2, width), to the sums of their clusters in one column, or take them away."""
-    lanes, starts, names = groups
+def add_runs(limbs, starts, names, f, high, low):  # type: ignore[no-untyped-def]
+    """Add limbs, (2, m), in runs of one cluster each, to the sums of one column."""
+    for g in range(names.shape[0]):
+        h, rest = np.int64(0), np.int64(0)
+        for i in range(starts[g], starts[g + 1]):
+            h += limbs[0, i]
+            rest += limbs[1, i]
+        high[names[g], f] += h
+        low[names[g], f] += rest
+
+
+@borrowing()
+def take_groups(limbs, groups, f, high, low):  # type: ignore[no-untyped-def]
+    """Take limbs, (2, m), of some groups of them from the sums of one column."""
+    order, starts, names = groups
     for g in range(names.shape[0]):
         h, rest = np.int64(0), np.int64(0)
         for p in range(starts[g], starts[g + 1]):
-            h += limbs[0, lanes[p]]
-            rest += limbs[1, lanes[p]]
-        high[names[g], f] += sign * h
-        low[names[g], f] += sign * rest
+            h += limbs[0, order[p]]
+            rest += limbs[1, order[p]]
+        high[names[g], f] -= h
+        low[names[g], f] -= rest

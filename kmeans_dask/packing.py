@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _COLUMNS_AT_ONCE = 1024  # of one array, whose rows hold them side by side
 HEAD_ROWS = 65_536
+_GRID = -5  # exponent of the step of shifts, to that of a column's spread
 LARGEST = {"float32": 2.0**60, "float64": 2.0**480}
 Column = npt.NDArray[Any]
 
@@ -139,7 +140,7 @@ def _shifts_of(head: Column) -> Floats:
     n, d = head.shape
     lowest, highest, totals = np.full(d, np.inf), np.full(d, -np.inf), np.zeros(d)
     kernels.plain_sums(head, lowest, highest, totals)
-    shifts = np.array(list(map(_plain_shift, lowest.tolist(), highest.tolist(), totals.tolist(), [n] * d)))
+    shifts = _plain_shifts(lowest, highest, totals, n)
     unclear = np.flatnonzero(np.isnan(shifts))
     if unclear.size:
         d = len(unclear)
@@ -149,17 +150,16 @@ def _shifts_of(head: Column) -> Floats:
     return shifts
 
 
-def _plain_shift(lowest: float, highest: float, total: float, count: int) -> float:
-    """Return what `_shift` returns if a sum with rounding decides it, else NaN."""
-    spread, bound = highest - lowest, max(abs(lowest), abs(highest))
-    if not (0 <= spread < math.inf and math.isfinite(total)):
-        return math.nan
-    if spread == 0:
-        return lowest
-    grid = _grid(spread)
-    steps = total / count / grid
-    doubt = 2.0**-50 * (count + 1) * bound / grid
-    return round(steps) * grid if abs(steps % 1 - 0.5) > doubt else math.nan
+def _plain_shifts(lowest: Floats, highest: Floats, totals: Floats, count: int) -> Floats:
+    """Return what `_shift` returns of each column, if a sum with rounding decides it, else NaN."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        spread = highest - lowest
+        grid = np.ldexp(1.0, np.frexp(spread)[1] + _GRID)
+        steps = totals / count / grid
+        doubt = 2.0**-50 * (count + 1) * np.maximum(-lowest, highest) / grid
+        shifts = np.where(np.abs(steps % 1 - 0.5) > doubt, np.rint(steps) * grid, np.nan)
+        shifts = np.where((spread > 0) & (spread < np.inf), shifts, np.nan)
+        return np.where((spread == 0) & np.isfinite(totals), lowest, shifts)
 
 
 def _shift(extremes: list[float], accumulators: list[int], count: int) -> float:
@@ -169,13 +169,8 @@ def _shift(extremes: list[float], accumulators: list[int], count: int) -> float:
         return lowest if count and spread == 0 else 0.0
     e = sums.exponent(max(abs(lowest), abs(highest)))
     mean = sums.ratio(sums.joined(*accumulators), e - sums.SQUARE_BITS, count, 0)
-    grid = _grid(spread)
+    grid = math.ldexp(1.0, math.frexp(spread)[1] + _GRID)
     return round(mean / grid) * grid if abs(mean / grid) < 2.0**52 else mean
-
-
-def _grid(spread: float) -> float:
-    """Return the step of shifts of a column with this spread."""
-    return math.ldexp(1.0, math.frexp(spread)[1] - 1 - 4)
 
 
 def pack(

@@ -78,7 +78,7 @@ def scan_of(centroids: Floats, dtype: np.dtype[Any]) -> Scan:
     negative, squares, doubts = np.zeros((k4, d4), dtype), np.empty(k4, dtype), np.empty(k4, dtype)
     eps, tiny = _PRECISION[dtype]
     # Twice the bound of a score's error over |x|^2 + |c|^2; the canonical distances round to float64 too.
-    doubt = 4 * (d4 + 8) * (eps / 2 + 2.0**-52)
+    doubt = 4 * ((scans.roundings(d4) + 8) * eps / 2 + (d4 + 8) * 2.0**-52)
     scans.write_scan(np.ascontiguousarray(centroids), doubt, negative, squares, doubts)
     return negative, squares, (doubts, doubt, tiny * (d + 8))
 

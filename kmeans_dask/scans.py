@@ -15,7 +15,7 @@ from kmeans_dask.kernels import TILE, borrowing, compiled
 
 Kernel = Callable[..., Any]
 FEW = 32
-_AT_ONCE = 256  # features of wide rows: what 128 rows hold of them stays in the cache
+AT_ONCE = 256  # features of wide rows: what 128 rows hold of them stays in the cache
 _MANY = 12  # of so many lanes, one that is left open is settled alone
 BEST, SECOND, LABEL = 4 * TILE, 5 * TILE, 6 * TILE  # where in the work of `scan_tile`
 WORK = 7 * TILE
@@ -35,15 +35,17 @@ def write_scan(centroids, doubt, negative, squares, doubts):  # type: ignore[no-
 
 
 @borrowing(inline="always", fastmath={"contract"})
-def begin_scores(tile, width, negative, squares, j, work):  # type: ignore[no-untyped-def]
-    """Write the scores of four centroids from j on, of the first four features alone; tile (d4 * width,)."""
+def begin_scores(tile, width, negative, squares, j, f, work):  # type: ignore[no-untyped-def]
+    """Write the scores of four centroids from j on, of four features from f on alone; tile (d4 * width,)."""
+    g, h, i = f + 1, f + 2, f + 3
     q0, q1, q2, q3 = squares[j], squares[j + 1], squares[j + 2], squares[j + 3]
-    a0, a1, a2, a3 = negative[j, 0], negative[j, 1], negative[j, 2], negative[j, 3]
-    b0, b1, b2, b3 = negative[j + 1, 0], negative[j + 1, 1], negative[j + 1, 2], negative[j + 1, 3]
-    c0, c1, c2, c3 = negative[j + 2, 0], negative[j + 2, 1], negative[j + 2, 2], negative[j + 2, 3]
-    d0, d1, d2, d3 = negative[j + 3, 0], negative[j + 3, 1], negative[j + 3, 2], negative[j + 3, 3]
+    a0, a1, a2, a3 = negative[j, f], negative[j, g], negative[j, h], negative[j, i]
+    b0, b1, b2, b3 = negative[j + 1, f], negative[j + 1, g], negative[j + 1, h], negative[j + 1, i]
+    c0, c1, c2, c3 = negative[j + 2, f], negative[j + 2, g], negative[j + 2, h], negative[j + 2, i]
+    d0, d1, d2, d3 = negative[j + 3, f], negative[j + 3, g], negative[j + 3, h], negative[j + 3, i]
+    x = tile[f * width : (f + 4) * width]
     for r in range(width):
-        x0, x1, x2, x3 = tile[r], tile[width + r], tile[2 * width + r], tile[3 * width + r]
+        x0, x1, x2, x3 = x[r], x[width + r], x[2 * width + r], x[3 * width + r]
         work[r] = q0 + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
         work[width + r] = q1 + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
         work[2 * width + r] = q2 + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
@@ -67,66 +69,85 @@ def add_features(tile, width, negative, j, f, work):  # type: ignore[no-untyped-
         work[3 * width + r] = work[3 * width + r] + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
 
 
-def scan_of_width(width: int, wide: bool = False) -> Kernel:
-    """Return the scan of this many rows; wide: of some features at a time, while they are in the cache."""
-    best_at, second_at, label_at = 4 * width, 5 * width, 6 * width
+@borrowing(inline="always")
+def fold_scores(width, j, work):  # type: ignore[no-untyped-def]
+    """Fold four scores into best, second best and label of each row; by selects, so that it vectorises."""
+    best_at, second_at, label_at, number = 4 * width, 5 * width, 6 * width, work.dtype.type
+    l0, l1, l2, l3 = number(j), number(j + 1), number(j + 2), number(j + 3)
+    for r in range(width):
+        best, second, label = work[best_at + r], work[second_at + r], work[label_at + r]
+        s = work[r]
+        rest = best if s < best else s
+        second = rest if rest < second else second
+        label = l0 if s < best else label
+        best = s if s < best else best
+        s = work[width + r]
+        rest = best if s < best else s
+        second = rest if rest < second else second
+        label = l1 if s < best else label
+        best = s if s < best else best
+        s = work[2 * width + r]
+        rest = best if s < best else s
+        second = rest if rest < second else second
+        label = l2 if s < best else label
+        best = s if s < best else best
+        s = work[3 * width + r]
+        rest = best if s < best else s
+        second = rest if rest < second else second
+        label = l3 if s < best else label
+        best = s if s < best else best
+        work[best_at + r] = best
+        work[second_at + r] = second
+        work[label_at + r] = label
 
-    decorated = compiled if wide else borrowing  # of wide rows it makes room for all scores
 
-    @decorated(fastmath={"contract"})
+@borrowing(inline="always")
+def begin_folding(width, work):  # type: ignore[no-untyped-def]
+    """Write the best and second best of no scores."""
+    for r in range(width):
+        work[4 * width + r] = np.inf
+        work[5 * width + r] = np.inf
+        work[6 * width + r] = 0
+
+
+def scan_of_width(width: int) -> Kernel:
+    """Return the scan of this many rows."""
+
+    @borrowing(fastmath={"contract"})
     def scan(tile, negative, squares, work):  # type: ignore[no-untyped-def]
         """Find each row's best and second best centroid up to rounding.
 
         tile (d4 * width,), negative (k4, d4) = -2 * centroid, squares (k4,) = |centroid|^2, infinite for padding: in;
         work (7 * width,): out. The score |c|^2 - 2 x.c is the squared distance less |x|^2.
         """
-        number = work.dtype.type
-        for r in range(width):
-            work[best_at + r] = np.inf
-            work[second_at + r] = np.inf
-            work[label_at + r] = 0
+        begin_folding(width, work)
+        for j in range(0, negative.shape[0], 4):
+            begin_scores(tile, width, negative, squares, j, 0, work)
+            for f in range(4, negative.shape[1], 4):
+                add_features(tile, width, negative, j, f, work)
+            fold_scores(width, j, work)
+
+    return scan
+
+
+def wide_scan_of_width(width: int) -> Kernel:
+    """Return the same for wide rows: some features at a time, while they are in the cache, and rounded less often."""
+
+    @compiled(fastmath={"contract"})
+    def scan(tile, negative, squares, work):  # type: ignore[no-untyped-def]
         k4, d4 = negative.shape
-        scores = np.empty(k4 * width, work.dtype) if wide else work
-        for chunk in range(-(-d4 // _AT_ONCE) if wide else 1):
-            first, stop = chunk * _AT_ONCE, min(chunk * _AT_ONCE + _AT_ONCE, d4) if wide else d4
+        scores, nothing = np.zeros((k4, 4 * width), work.dtype), np.zeros(k4, work.dtype)
+        for first in range(0, d4, AT_ONCE):
             for j in range(0, k4, 4):
-                if wide and first > 0:
-                    work[: 4 * width] = scores[j * width : (j + 4) * width]
-                    add_features(tile, width, negative, j, first, work)
-                else:
-                    begin_scores(tile, width, negative, squares, j, work)
-                for f in range(first + 4, stop, 4):
+                begin_scores(tile, width, negative, nothing if first else squares, j, first, work)
+                for f in range(first + 4, min(first + AT_ONCE, d4), 4):
                     add_features(tile, width, negative, j, f, work)
-                if wide and stop < d4:
-                    scores[j * width : (j + 4) * width] = work[: 4 * width]
-                    continue
-                # The four scores fold into best, second best and label; by selects, so that it vectorises.
-                l0, l1, l2, l3 = number(j), number(j + 1), number(j + 2), number(j + 3)
-                for r in range(width):
-                    best, second, label = work[best_at + r], work[second_at + r], work[label_at + r]
-                    s = work[r]
-                    rest = best if s < best else s
-                    second = rest if rest < second else second
-                    label = l0 if s < best else label
-                    best = s if s < best else best
-                    s = work[width + r]
-                    rest = best if s < best else s
-                    second = rest if rest < second else second
-                    label = l1 if s < best else label
-                    best = s if s < best else best
-                    s = work[2 * width + r]
-                    rest = best if s < best else s
-                    second = rest if rest < second else second
-                    label = l2 if s < best else label
-                    best = s if s < best else best
-                    s = work[3 * width + r]
-                    rest = best if s < best else s
-                    second = rest if rest < second else second
-                    label = l3 if s < best else label
-                    best = s if s < best else best
-                    work[best_at + r] = best
-                    work[second_at + r] = second
-                    work[label_at + r] = label
+                for i in range(4 * width):
+                    scores[j // 4, i] += work[i]
+        begin_folding(width, work)
+        for j in range(0, k4, 4):
+            work[: 4 * width] = scores[j // 4]
+            fold_scores(width, j, work)
 
     return scan
 
@@ -135,16 +156,27 @@ def squares_of_width(width: int) -> Kernel:
     """Return the function that writes the squared norms of this many rows."""
 
     @borrowing(fastmath={"contract"})
-    def add_squares(tile, squares):  # type: ignore[no-untyped-def]
-        """Write each row's squared norm, (width,), up to rounding; tile (d4 * width,)."""
+    def add_squares(tile, work, squares):  # type: ignore[no-untyped-def]
+        """Write each row's squared norm, (width,), up to rounding; tile (d4 * width,), work (width,)."""
         for r in range(width):
             squares[r] = 0
-        for f in range(tile.shape[0] // width):
-            x = tile[f * width : (f + 1) * width]
+        n_features = tile.shape[0] // width
+        for first in range(0, n_features, AT_ONCE):
             for r in range(width):
-                squares[r] += x[r] * x[r]
+                work[r] = 0
+            for f in range(first, min(first + AT_ONCE, n_features)):
+                x = tile[f * width : (f + 1) * width]
+                for r in range(width):
+                    work[r] += x[r] * x[r]
+            for r in range(width):
+                squares[r] += work[r]
 
     return add_squares
+
+
+def roundings(n_features: int) -> int:
+    """Return how often a score is rounded, at most, while features are added up."""
+    return min(n_features, AT_ONCE) + -(-n_features // AT_ONCE)
 
 
 def slack_of_width(width: int) -> Kernel:
@@ -196,9 +228,31 @@ def slack_of_width(width: int) -> Kernel:
 
 
 scan_tile, scan_few = scan_of_width(TILE), scan_of_width(FEW)
-scan_wide_tile = scan_of_width(TILE, wide=True)
+scan_wide_tile, scan_wide_few = wide_scan_of_width(TILE), wide_scan_of_width(FEW)
 squares_of_tile, squares_of_few = squares_of_width(TILE), squares_of_width(FEW)
 slack_of_tile, slack_of_few = slack_of_width(TILE), slack_of_width(FEW)
+
+
+@borrowing()
+def scan_lanes(lanes, scan, work, squares):  # type: ignore[no-untyped-def]
+    """Scan 128 lanes, (d4, 128), as `scan_tile` does, and write their squared norms."""
+    flat = lanes.reshape(-1)
+    if lanes.shape[0] > AT_ONCE:
+        scan_wide_tile(flat, scan[0], scan[1], work)
+    else:
+        scan_tile(flat, scan[0], scan[1], work)
+    squares_of_tile(flat, work, squares)
+
+
+@borrowing()
+def scan_few_lanes(lanes, scan, work, squares):  # type: ignore[no-untyped-def]
+    """Do the same for few, (d4, 32)."""
+    flat = lanes.reshape(-1)
+    if lanes.shape[0] > AT_ONCE:
+        scan_wide_few(flat, scan[0], scan[1], work)
+    else:
+        scan_few(flat, scan[0], scan[1], work)
+    squares_of_few(flat, work, squares)
 
 
 @compiled()
@@ -300,7 +354,7 @@ def add_distances(lanes, centroids, candidates, some, is_open, best, totals):  #
     """
     d = centroids.shape[1]
     totals[some] = 0.0
-    for first in range(0, d, _AT_ONCE):
+    for first in range(0, d, AT_ONCE):
         needed = first == 0
         for i in some:
             for r in range(is_open.shape[0]):
@@ -310,7 +364,7 @@ def add_distances(lanes, centroids, candidates, some, is_open, best, totals):  #
             return
         for i in some:
             total = totals[i]
-            for f in range(first, min(first + _AT_ONCE, d)):
+            for f in range(first, min(first + AT_ONCE, d)):
                 c, x = centroids[candidates[i], f], lanes[f]
                 for r in range(total.shape[0]):
                     difference = np.float64(x[r]) - c
@@ -327,20 +381,14 @@ def judge(lanes, n, scan, centroids, thresholds, candidates, bound, found):  # t
     `slack_of_tile`. found: see `room_for_rows`.
     """
     work, squares = found[3], found[4]
-    flat = lanes.reshape(-1)
     if lanes.shape[1] == TILE:
-        if lanes.shape[0] > _AT_ONCE:
-            scan_wide_tile(flat, scan[0], scan[1], work)
-        else:
-            scan_tile(flat, scan[0], scan[1], work)
-        squares_of_tile(flat, squares)
+        scan_lanes(lanes, scan, work, squares)
         unsettled = slack_of_tile(work, squares, scan[2], thresholds, candidates, bound, found)
     else:
-        scan_few(flat, scan[0], scan[1], work)
-        squares_of_few(flat, squares)
+        scan_few_lanes(lanes, scan, work, squares)
         unsettled = slack_of_few(work, squares, scan[2], thresholds, candidates, bound, found)
     if unsettled * _MANY > lanes.shape[1]:
-        if lanes.shape[0] > _AT_ONCE:
+        if lanes.shape[0] > AT_ONCE:
             settle_wide_lanes(lanes, centroids, candidates, found, n)
         else:
             settle_lanes(lanes, centroids, candidates, found, n)

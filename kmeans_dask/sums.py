@@ -31,6 +31,14 @@ def exponent(bound: float) -> int:
     return max(math.frexp(bound)[1], _MIN_EXPONENT) if bound else _MIN_EXPONENT
 
 
+def exponents(bounds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the exponent of each bound, (n,)."""
+    if not np.isfinite(bounds).all():
+        bounds = np.array([exponent(bound) for bound in bounds.tolist()])  # which raises the error
+    found: npt.NDArray[np.int64] = np.maximum(np.frexp(bounds)[1].astype(np.int64), _MIN_EXPONENT)
+    return np.where(bounds > 0, found, _MIN_EXPONENT)
+
+
 def scale(exponent: int) -> float:
     """Return 2**(31 - exponent), the factor of the high limb."""
     return math.ldexp(1.0, 31 - exponent)
