@@ -91,6 +91,30 @@ def test_the_shift_is_near_the_mean_and_coarse(values: list[float]) -> None:
         assert abs(Fraction(float(ready.shift[0])) - mean) <= grid / 2 * (1 + Fraction(1, 1000))
 
 
+@settings(max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1.0, 1e6, -1e9, 1e15]), st.sampled_from([1, 2, 7, 3000])
+)
+def test_shifts_by_plain_sums_are_those_by_exact_ones(seed: int, offset: float, n: int) -> None:
+    """Whatever is left to the exact ones, and where all are."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 6)) * 10.0 ** rng.integers(-3, 4, size=6) + offset
+    X[:, 0] = np.round(X[:, 0])
+    with pytest.MonkeyPatch.context() as patched:
+        shift = packing.provisional(X.T, wishes(6)).shift
+        patched.setattr(packing, "_plain_shifts", lambda lowest, *_: np.full(len(lowest), NAN))
+        assert shift.tolist() == packing.provisional(X.T, wishes(6)).shift.tolist()
+
+
+def test_a_mean_between_two_steps_is_left_to_exact_sums() -> None:
+    """15.5 lies between 15 and 16, steps of a column from 0 to 31; a plain sum decides 15.6, of 0, 31 and 15.8."""
+    ends = np.array([0.0, 0.0]), np.array([31.0, 31.0])
+    found = packing._plain_shifts(*ends, np.array([31.0, 31.2]), 2)
+    assert np.isnan(found[0])
+    assert found[1] == 16.0
+    assert packing.provisional([np.array([0.0, 31.0])], wishes(1)).shift.tolist() == [16.0]
+
+
 def test_the_shift_of_the_first_rows_alone() -> None:
     """Rows after the first 65,536 do not move it, so packing can start before they are read."""
     head = np.random.default_rng(0).normal(size=packing.HEAD_ROWS) + 50

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_dask import packing
+from kmeans_dask import kernels, packing, passes, scans
 from kmeans_dask.means import updated
 from kmeans_dask.packing import Wishes
 from kmeans_dask.tracks import Track
@@ -46,6 +46,27 @@ def test_every_pass_equals_the_loops(
             assert new.tolist() == addend_means(X, members, centroids, weights)
             track.move(new, partials.radii)
             old, centroids = labels, new
+
+
+@pytest.mark.parametrize("width", [scans.FEW, kernels.TILE])
+@pytest.mark.parametrize("d", [4, 256, 260, 60_000])
+def test_scores_are_as_exact_as_the_bound_says(d: int, width: int) -> None:
+    """Where all terms have one sign, so that roundings add up: one sum over 60,000 features is wrong by more."""
+    rng = np.random.default_rng(d)
+    lanes = rng.uniform(1.0007, 1.00085, size=(d, width)).astype(np.float32)
+    centroids = np.float64(np.float32(rng.uniform(-1.001, -1.0, size=(4, d))))
+    scan = passes.scan_of(centroids, lanes.dtype)
+    work, squares = np.empty(scans.WORK, np.float32), np.empty(kernels.TILE, np.float32)
+    (scans.scan_lanes if width == kernels.TILE else scans.scan_few_lanes)(lanes, scan, work, squares)
+    rows = lanes.T.astype(np.float64)
+    scores = (centroids**2).sum(1) - 2 * rows @ centroids.T
+    unit = scan[2][1] / 4 * ((rows**2).sum(1) + (centroids**2).sum(1).max())
+    lowered = scan[2][0][:4] / 2  # as `scans.write_scan` lowers what it starts from
+    for best, wanted in ((4, (scores - lowered).min(1)), (5, np.sort(scores - lowered)[:, 1])):
+        assert (np.abs(work[best * width : (best + 1) * width] - wanted) <= unit).all()
+    assert (np.abs(squares[:width] - (rows**2).sum(1)) <= unit).all()
+    one_by_one = np.add.accumulate(lanes**2, axis=0)[-1]
+    assert d < 60_000 or (np.abs(one_by_one - (rows**2).sum(1)) > unit).all()
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
