@@ -199,10 +199,13 @@ def slack_of_width(width: int) -> Kernel:
         doubt, margin, zero, none = number(doubt), number(2.0**-20), number(0), number(-np.inf)
         farthest, beyond = number(2.0**124), number(bound * (1.0 - 2.0**-18))
         for r in range(width):
-            labels[r] = np.int32(candidates[int(work[label_at + r])])
+            labels[r] = np.int32(work[label_at + r])
+        for r in range(width):  # unsigned: no look for negative ones
+            labels[r] = np.int32(candidates[np.uint64(labels[r])])
         for r in range(width):
-            work[r] = of_centroids[labels[r]]
-        unsettled = 0
+            j = np.uint64(labels[r])
+            work[r], work[width + r] = of_centroids[j], thresholds[j]
+        unsettled = np.int32(0)
         for r in range(width):
             near = work[best_at + r] + work[r] + squares[r] * more + floor
             far = work[second_at + r] + squares[r] * less - floor
@@ -211,13 +214,15 @@ def slack_of_width(width: int) -> Kernel:
             others = work[best_at + r] + beyond + squares[r] * less - floor
             far = others if others < far else far
             near, far = np.sqrt(near if near > zero else zero), np.sqrt(far if far > zero else zero)
-            distance = np.float32(near + near * (margin + margin)) + np.float32(2.0**-140)
-            distances[r] = distance if distance < np.float32(np.inf) else np.float32(np.inf)
+            work[2 * width + r] = near + near * (margin + margin)
             gap = (far - near) - (far + near) * margin
             work[r] = gap if clear else none
-            unsettled += 0 if clear else 1
+            unsettled += np.int32(0) if clear else np.int32(1)
         for r in range(width):
-            threshold = thresholds[labels[r]]
+            distance = np.float32(work[2 * width + r]) + np.float32(2.0**-140)
+            distances[r] = distance if distance < np.float32(np.inf) else np.float32(np.inf)
+        for r in range(width):
+            threshold = np.float32(work[width + r])
             reached = np.float32(work[r]) + threshold
             # The last term covers what float32 rounds off its smallest numbers.
             lowered = reached - (abs(reached) + threshold) * np.float32(2.0**-21) - np.float32(2.0**-140)
@@ -233,7 +238,7 @@ squares_of_tile, squares_of_few = squares_of_width(TILE), squares_of_width(FEW)
 slack_of_tile, slack_of_few = slack_of_width(TILE), slack_of_width(FEW)
 
 
-@borrowing()
+@borrowing(inline="always")
 def scan_lanes(lanes, scan, work, squares):  # type: ignore[no-untyped-def]
     """Scan 128 lanes, (d4, 128), as `scan_tile` does, and write their squared norms."""
     flat = lanes.reshape(-1)
@@ -244,7 +249,7 @@ def scan_lanes(lanes, scan, work, squares):  # type: ignore[no-untyped-def]
     squares_of_tile(flat, work, squares)
 
 
-@borrowing()
+@borrowing(inline="always")
 def scan_few_lanes(lanes, scan, work, squares):  # type: ignore[no-untyped-def]
     """Do the same for few, (d4, 32)."""
     flat = lanes.reshape(-1)
