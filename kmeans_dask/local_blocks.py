@@ -1,20 +1,23 @@
 """The engine in this process: blocks on a pool of threads."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import chain
-from typing import Any, Self
+from threading import Lock
+from typing import Any, Self, cast
 
 import numpy as np
 
 from kmeans_dask import repeats
 from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise
 
-_GROUPS_PER_THREAD = 2
+_GROUPS_PER_THREAD = 2  # where passes are long
 _WORTH_A_THREAD = 64 * 16  # tiles times their features
+_SHORT_BYTES = 2**26  # for each thread, of which a pass takes little longer than threads take to wake up
 Outcome = tuple[bool, Any]  # (True, value) or (False, error)
 
 
@@ -55,8 +58,11 @@ class LocalBlocks:
         self.dtype: np.dtype[Any] = self.blocks[0].tiles.dtype
         self.n_threads = n_threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="kmeans")
-        self._groups = _groups(self.blocks, _n_groups(self.blocks, self.n_threads))
-        if sum(block.tiles.nbytes for block in self.blocks) > repeats.MOST_BYTES:
+        n_bytes = sum(block.tiles.nbytes for block in self.blocks)
+        self._are_short = n_bytes <= _SHORT_BYTES * self.n_threads
+        self._groups = _groups(self.blocks, _n_groups(self.blocks, self.n_threads, short=self._are_short))
+        self._alone = Lock()
+        if n_bytes > repeats.MOST_BYTES:
             for block in chain.from_iterable(self._groups):
                 repeats.keep_all(block)
         self.summary = self.map_reduce(summarise, combine=Summary.combined) if summary is None else summary
@@ -65,7 +71,7 @@ class LocalBlocks:
         """Return fn(blocks, *args) of all blocks; see `Blocks`."""
         if len(self._groups) == 1:
             return fn(self._groups[0], *args)
-        return reduce(combine, self._pool.map(lambda group: fn(group, *args), self._groups))
+        return reduce(combine, self._of_each(lambda group: fn(group, *args)))
 
     def map_all(self, calls: Sequence[Call]) -> list[Outcome]:
         """Return what becomes of each call, all made in one pass: group by group, one call after the other."""
@@ -73,12 +79,35 @@ class LocalBlocks:
         def made(group: list[Block]) -> list[Outcome]:
             return [outcome_of(partial(call.fn, group, *call.args)) for call in calls]
 
-        one = len(self._groups) == 1
-        parts = [made(self._groups[0])] if one else list(self._pool.map(made, self._groups))
+        parts = [made(self._groups[0])] if len(self._groups) == 1 else self._of_each(made)
         return [
             outcome_of(partial(reduce, call.combine, map(value_of, found)))
             for call, found in zip(calls, zip(*parts, strict=True), strict=True)
         ]
+
+    def _of_each(self, fn: Callable[[list[Block]], T]) -> list[T]:
+        """Return fn(group) of each group of blocks."""
+        if not self._are_short or not self._alone.acquire(blocking=False):
+            return list(self._pool.map(fn, self._groups))
+        try:  # the calling thread works along; a signal waits for it
+            found: list[T | None] = [None] * len(self._groups)
+            left = iter(range(len(self._groups)))
+
+            def work() -> None:
+                for i in left:
+                    found[i] = fn(self._groups[i])
+
+            helpers = [self._pool.submit(work) for _ in range(min(self.n_threads, len(self._groups)) - 1)]
+            try:
+                work()
+            finally:
+                deque(left, 0)  # after an error nobody starts another
+                wait(helpers)
+            for helper in helpers:
+                helper.result()
+            return cast("list[T]", found)
+        finally:
+            self._alone.release()
 
     def map_blocks(self, fn: Callable[..., Block], *args: Any) -> "LocalBlocks":
         """Return the blocks fn(block, *args), each old one freed as its new one is made; this object ends."""
@@ -119,10 +148,12 @@ def overlapping(blocks: Iterable[Block], run: Run) -> list[Block]:
     return [b for b in blocks if b.first_row < stop and b.first_row + b.n_source_rows > run.first_row]
 
 
-def _n_groups(blocks: Sequence[Block], n_threads: int) -> int:
+def _n_groups(blocks: Sequence[Block], n_threads: int, *, short: bool) -> int:
     """Return into how many groups to cut: one, which needs no pool, where threads cost more than they save."""
     size = sum(len(block.tiles) * block.tiles.shape[1] for block in blocks)
-    return 1 if n_threads == 1 or size < _WORTH_A_THREAD else n_threads * _GROUPS_PER_THREAD
+    if n_threads == 1 or size < _WORTH_A_THREAD:
+        return 1
+    return n_threads if short else n_threads * _GROUPS_PER_THREAD
 
 
 def _groups(blocks: Sequence[Block], n_groups: int) -> list[list[Block]]:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_dask import disk_blocks, kmeans, packing, seeding
+from kmeans_dask import blocks_of, disk_blocks, kmeans, packing, seeding
 from kmeans_dask.blocks import Block, Blocks
 from kmeans_dask.dask_blocks import DaskBlocks
 from kmeans_dask.dask_cluster import Cluster
@@ -112,6 +112,32 @@ def test_os_errors_of_fn_are_no_lost_worker(engine: Maker) -> None:
         with pytest.raises(OSError, match="No space left"):
             blocks.map_reduce(engine_data.without_space, combine=int.__add__)
         assert getattr(blocks, "losses", None) is None or blocks.losses.since_pass == 0  # type: ignore[attr-defined]
+
+
+def test_an_error_of_one_group_leaves_the_others_and_the_next_call() -> None:
+    """Whoever works on the group; callers at the same time get their own answers."""
+    X = np.random.default_rng(0).normal(size=(60_000, 8)).astype(np.float32)
+    blocks, _ = blocks_of(X, n_threads=3)
+    with blocks:
+        assert len(blocks._groups) == 3
+
+        def rows(some: list[Block], bad: int) -> int:
+            if some is blocks._groups[bad]:
+                raise DataError(f"group {bad}")
+            return sum(block.n_rows for block in some)
+
+        for bad in range(3):
+            with pytest.raises(DataError, match=f"group {bad}"):
+                blocks.map_reduce(rows, bad, combine=int.__add__)
+
+        def total(some: list[Block]) -> int:
+            time.sleep(0.001)
+            return sum(block.n_rows for block in some)
+
+        assert blocks.map_reduce(total, combine=int.__add__) == 60_000
+        with ThreadPoolExecutor(4) as callers:
+            jobs = [callers.submit(blocks.map_reduce, total, combine=int.__add__) for _ in range(40)]
+        assert [job.result() for job in jobs] == [60_000] * 40
 
 
 def test_summary_is_that_of_the_rows(engine: Maker) -> None:
