@@ -14,8 +14,10 @@ _PATIENCE = 8  # for how many looks at a tile not to look for rivals after there
 def open_rows(thresholds, labels, slack, which):  # type: ignore[no-untyped-def]
     """Write which rows must be scanned, those whose centroids may have moved past their slack; return how many."""
     n_open = 0
-    for r in range(labels.shape[0]):  # beyond float32 slack is NaN: always open
-        which[r] = 0 if thresholds[np.uint64(labels[r])] < slack[r] else 1
+    for r in range(
+        labels.shape[0]
+    ):  # NaN, beyond float32, and -inf, where there is no label (-1), are always open
+        which[r] = 0 if thresholds[labels[r]] < slack[r] else 1
         n_open += which[r]
     if n_open == 0:
         return 0
@@ -32,7 +34,7 @@ def least_slack(thresholds, labels, slack):  # type: ignore[no-untyped-def]
     """Return by how much thresholds may rise before a row of a tile must be looked at again."""
     least = np.inf
     for r in range(labels.shape[0]):
-        least = min(least, np.float64(slack[r]) - np.float64(thresholds[np.uint64(labels[r])]))
+        least = min(least, np.float64(slack[r]) - np.float64(thresholds[labels[r]]))
     return least
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_dask import kernels, lloyd, passes
+from kmeans_dask import kernels, lloyd, passes, pruning
 from kmeans_dask.blocks import Blocks
 from kmeans_dask.kernels import TILE
 from kmeans_dask.means import updated
@@ -152,6 +152,18 @@ def test_most_rows_are_skipped() -> None:
                     elif not step.drift < gaps[t]:
                         scanned += kernels.count_open(step.thresholds, labels[rows], slack[rows])
     assert scanned < len(X) / 10
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_rows_without_label_or_slack_are_open(is_compiled: bool) -> None:
+    """As at the start of a run from the end of another; no place before the thresholds is read for them."""
+    open_rows = pruning.open_rows if is_compiled else getattr(pruning.open_rows, "py_func", pruning.open_rows)
+    labels = np.array([1, -1, 0, 1, 0], np.int32)
+    slack = np.array([2.0, -np.inf, 1.0, np.nan, 0.5], np.float32)
+    which = np.full(TILE + 1, -9)
+    assert open_rows(np.array([1.0, 1.5], np.float32), labels, slack, which) == 4
+    assert which[:4].tolist() == [1, 2, 3, 4]
+    assert open_rows(np.zeros(2, np.float32), labels[:1], slack[:1], which) == 0
 
 
 def test_a_shard_that_lost_the_run_counts_the_same_changes() -> None:
