@@ -37,6 +37,5 @@ def ready_client() -> None:
 
 def _ready(names: Iterable[str]) -> None:
     start()
-    for name in names:
-        module, kernel = name.split(".")
-        read(getattr(import_module(f"kmeans_dask.{module}"), kernel))
+    parts = [name.split(".") for name in names]
+    read(getattr(import_module(f"kmeans_dask.{module}"), kernel) for module, kernel in parts)

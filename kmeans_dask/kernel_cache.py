@@ -6,7 +6,7 @@ beside the source when an image was made are still read from there, and the othe
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -47,13 +47,19 @@ def start() -> None:
             context.refresh()
 
 
-def read(kernel: Any) -> None:
-    """Read what lies on disk of a kernel, for this processor and rows in float32; nothing is compiled."""
-    cache = getattr(kernel, "_cache", None)
-    if isinstance(cache, KernelCache):  # not with NUMBA_DISABLE_JIT
-        for sig in cache.signatures(kernel.targetctx):
-            if not any(map(_has_float64_tiles, sig)):
-                kernel.compile(sig)
+def read(kernels: Iterable[Any]) -> None:
+    """Read what lies on disk of kernels, for this processor and rows in float32; nothing is compiled.
+
+    Where nothing lies there, tell that kernels will be compiled: workers, which do it first, do not.
+    """
+    caches = [(kernel, getattr(kernel, "_cache", None)) for kernel in kernels]
+    known = [(kernel, cache) for kernel, cache in caches if isinstance(cache, KernelCache)]
+    found = [(kernel, sig) for kernel, cache in known for sig in cache.signatures(kernel.targetctx)]
+    if known and not found:  # with NUMBA_DISABLE_JIT none is known
+        _tell_of_compiling()
+    for kernel, sig in found:
+        if not any(map(_has_float64_tiles, sig)):
+            kernel.compile(sig)
 
 
 def _has_float64_tiles(kind: Any) -> bool:

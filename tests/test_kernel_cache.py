@@ -103,3 +103,20 @@ def test_a_full_disk_costs_a_warning_and_no_answer(install: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["compiled", "compiled"]
     assert done.stderr.count(WARNING) == 1
+
+
+AHEAD = """
+import logging
+logging.basicConfig(level=logging.INFO)
+from kmeans_dask.kernel_cache import read
+from kmeans_dask.kernels import count_changed, count_rows
+read([count_rows, count_changed])
+"""
+
+
+def test_a_job_tells_that_kernels_will_be_compiled_before_workers_do(install: Path) -> None:
+    """When it looks for kernels to read ahead and finds none, and only then."""
+    assert "compiling kernels" in used(install, stranger=False, code=AHEAD).stderr
+    assert used(install, stranger=False).returncode == 0
+    done = used(install, stranger=False, code=AHEAD)
+    assert (done.returncode, done.stderr) == (0, "")
