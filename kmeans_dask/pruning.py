@@ -2,8 +2,19 @@
 
 import numpy as np
 
+from kmeans_dask.costs import (
+    ALL_WHOLE,
+    GROUPED,
+    RIVALS_FEW,
+    RIVALS_WHOLE,
+    cost_in_groups,
+    cost_of_rivals,
+    way_of,
+)
+from kmeans_dask.grouping import relabel_groups, room_for_groups
+from kmeans_dask.keeping import begin_rows, keep_rows, own
 from kmeans_dask.kernels import TILE, borrowing, compiled
-from kmeans_dask.ledgers import count_copies, move_rows, move_tile, room_for_moves
+from kmeans_dask.ledgers import count_copies, room_for_moves
 from kmeans_dask.rivals import narrow, rivals, room_for
 from kmeans_dask.scans import FEW, judge, room_for_rows
 
@@ -63,104 +74,6 @@ def rows_to_look_at(t, first, stop, step, state, which):  # type: ignore[no-unty
 
 
 @borrowing()
-def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type: ignore[no-untyped-def]
-    """Note the first labels and slack of a tile's rows, and add the rows to the sums."""
-    labels, slack, owners, gaps = state[:4]
-    first, n = places[0], places.shape[0]
-    most, n_most = rows_found[0][n // 2], 0
-    for r in range(n):
-        n_most += rows_found[0][r] == most
-    whole = 2 * n_most > n  # all go to one cluster first, so that only the others have to be moved
-    if whole:
-        move_tile(t, tile_sums, ledger[2], count_copies(ledger[4], first, first + n), -1, most)
-    which, old, new = ledger[3]
-    count = 0
-    for r in range(n):
-        label = rows_found[0][r]
-        slack[first + r], labels[first + r] = rows_found[1][r], label
-        which[count], old[count], new[count] = r, most if whole else -1, label
-        count += not (whole and label == most)
-    move_rows(ledger, lanes, places, count)
-    reach_rows(state[4], state[5], rows_found, n)
-    owners[t], gaps[t] = -1, -np.inf
-
-
-@borrowing(inline="always")
-def reach_rows(radii, least, rows_found, n):  # type: ignore[no-untyped-def]
-    """Widen the radii of clusters, of which none is below the least, to the first n scanned rows."""
-    labels, distances = rows_found[0], rows_found[2]
-    n_beyond = 0
-    for r in range(n):
-        n_beyond += distances[r] > least
-    if n_beyond == 0:
-        return
-    for r in range(n):
-        if not distances[r] <= radii[labels[r]]:
-            radii[labels[r]] = distances[r]
-
-
-@borrowing(inline="always")
-def count_moves(ledger, places, m):  # type: ignore[no-untyped-def]
-    """Return how many rows the first m moves are of."""
-    which, copies = ledger[3][0], ledger[4]
-    if copies.shape[0] == 0:
-        return m
-    n = 0
-    for i in range(m):
-        n += copies[places[which[i]]]
-    return n
-
-
-@borrowing(inline="always")
-def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-untyped-def]
-    """Note the labels and slack of scanned rows, and move those whose label changed; return how many did."""
-    labels, slack = state[0], state[1]
-    which, old, new = ledger[3]
-    changed = 0
-    for r in range(places.shape[0]):
-        at, label = places[r], rows_found[0][r]
-        slack[at] = rows_found[1][r]
-        which[changed], old[changed], new[changed] = r, labels[at], label
-        changed += labels[at] != label
-        labels[at] = label
-    reach_rows(state[4], state[5], rows_found, places.shape[0])
-    move_rows(ledger, lanes, places, changed)
-    return count_moves(ledger, places, changed)
-
-
-@borrowing()
-def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state):  # type: ignore[no-untyped-def]
-    """Give a whole tile to one centroid, nearer by `lead` than any other; return how many labels changed.
-
-    farthest: how far its rows are from that centroid, at most.
-    """
-    labels, _, owners, gaps, radii, _ = state
-    if not farthest <= radii[label]:
-        radii[label] = farthest
-    first, stop = places[0], places[0] + places.shape[0]
-    old = np.int32(-1) if step[2] else owners[t]
-    threshold = np.float64(step[0][label])
-    reached = threshold + lead
-    # The last term covers what float32 rounds off the smallest thresholds.
-    owners[t], gaps[t] = label, reached - (reached + threshold) * 2.0**-21 - 2.0**-140
-    if old == label:
-        return 0
-    if step[2] or old >= 0:
-        n = count_copies(ledger[4], first, stop)
-        move_tile(t, tile_sums, ledger[2], n, old, label)
-        labels[first:stop] = label
-        return n
-    which, olds, news = ledger[3]
-    changed = 0
-    for r in range(stop - first):
-        which[changed], olds[changed], news[changed] = r, labels[first + r], label
-        changed += labels[first + r] != label
-    move_rows(ledger, lanes, places, changed)
-    labels[first:stop] = label
-    return count_moves(ledger, places, changed)
-
-
-@borrowing()
 def gather_lanes(tile, which, lanes, filled):  # type: ignore[no-untyped-def]
     """Copy the chosen rows of a tile (d4, 128) to lanes (d4, width), from lane `filled` on."""
     for f in range(0, tile.shape[0], 4):
@@ -169,27 +82,6 @@ def gather_lanes(tile, which, lanes, filled):  # type: ignore[no-untyped-def]
         for i in range(which.shape[0]):
             r, lane = np.uint64(which[i]), np.uint64(filled + i)  # unsigned: no look for negative ones
             y0[lane], y1[lane], y2[lane], y3[lane] = x0[r], x1[r], x2[r], x3[r]
-
-
-@borrowing()
-def cost_of_scan(d4, k):  # type: ignore[no-untyped-def]
-    """Return about what a row of a tile costs to scan against k centroids, in ns."""
-    return 7.0 + (0.1 + 0.025 * d4) * k
-
-
-@borrowing()
-def ways(n, count, k, d4):  # type: ignore[no-untyped-def]
-    """Return about what it costs, in ns, to scan a tile: all its rows against n rivals or against all centroids.
-
-    And the same of `count` rows, gathered: those against all share their tiles with rows of others.
-    """
-    gathered = count * (8.0 + 1.3 * d4)  # much of it waits for memory
-    far_whole, far_few = TILE * cost_of_scan(d4, k), gathered + count * cost_of_scan(d4, k)
-    if n == 0:
-        return np.inf, np.inf, far_whole, far_few
-    narrowed = (4.0 + 0.05 * d4) * n
-    few = -(-count // FEW) * (250.0 + 25.0 * min(d4, 128) + (4.0 + 1.25 * d4) * n)
-    return narrowed + TILE * cost_of_scan(d4, n), narrowed + few + gathered, far_whole, far_few
 
 
 @borrowing()
@@ -253,68 +145,107 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
         (np.arange(centroids.shape[0]), np.empty(TILE + 1, np.int64), np.empty(TILE, np.int64)),
         reach, local, room_for_rows(tiles),
         (np.zeros((d4, FEW), dtype), np.empty(FEW, np.int64)), (np.zeros((d4, TILE), dtype), np.empty(TILE, np.int64)),
+        room_for_groups(tiles, centroids.shape[0]),
     )  # fmt: skip
-    return relabel_tiles(block, balls, tile_sums, scan, centroids, step, ledger, state, room)
+    return relabel_block(block, balls, tile_sums, scan, centroids, step, ledger, state, room)
 
 
 @borrowing()
-def relabel_tiles(block, balls, tile_sums, scan, centroids, step, ledger, state, room):  # type: ignore[no-untyped-def]
+def relabel_block(block, balls, tile_sums, scan, centroids, step, ledger, state, room):  # type: ignore[no-untyped-def]
     """Do what `relabel_rows` does.
 
     room = (all centroids, which rows, all places of a tile; of `room_for`; of `room_for_rows`; a few lanes and their
-    places; and of lanes gathered from several tiles).
+    places; lanes gathered from several tiles; of `room_for_groups`).
     """
-    tiles, n_rows, _, copies = block
-    thresholds, _, fresh = step
-    owners, gaps = state[2:4]
-    k = centroids.shape[0]
-    (every, which, whole), (columns, sq_distances, found), local, rows_found, few, gathered = room
+    n_tiles = block[0].shape[0]
+    (every, _, _), reach, local, rows_found, few, gathered, groups = room
+    far_scan, grouping = (scan, centroids, step[0], every), not step[2] and groups[0][0].shape[0] > 0
+    at_once = groups[0][0].shape[0] // TILE if grouping else n_tiles
     changed, n_pending = 0, 0
-    for t in range(tiles.shape[0]):
+    for first in range(0, n_tiles, max(at_once, 1)):
+        some = (first, min(first + at_once, n_tiles)), n_pending, grouping
+        n_changed, n_pending, n_chosen = relabel_tiles(
+            some, block, balls, tile_sums, far_scan, step, ledger, state, room
+        )
+        changed += n_changed
+        if n_chosen > 0:
+            n_pending, n_changed = relabel_groups(
+                ledger, block[0], n_chosen, far_scan, (reach, local), groups, few[0], (gathered, n_pending),
+                rows_found, state,
+            )  # fmt: skip
+            changed += n_changed
+    if n_pending:
+        pending, places = gathered
+        judge(pending, n_pending, scan, centroids, step[0], every, np.inf, rows_found)
+        changed += keep_rows(ledger, pending, state, rows_found, places[:n_pending])
+    return changed
+
+
+@borrowing()
+def relabel_tiles(some, block, balls, tile_sums, far_scan, step, ledger, state, room):  # type: ignore[no-untyped-def]
+    """Relabel the rows of some tiles, but for those that are gathered behind others', and those to be grouped.
+
+    some = ((first, stop), how many rows are gathered, whether rows may be grouped). Return how many labels changed, and
+    how many rows are gathered and to be grouped.
+    """
+    (first_tile, stop_tile), n_pending, grouping = some
+    tiles, n_rows, _, copies = block
+    scan, centroids, thresholds, every = far_scan
+    fresh, owners, gaps = step[2], state[2], state[3]
+    k, d4 = centroids.shape[0], tiles.shape[1]
+    (_, which, whole), (columns, sq_distances, found), local, rows_found, few, gathered, groups = room
+    changed, n_chosen = 0, 0
+    for t in range(first_tile, stop_tile):
         first = t * TILE
         stop = min(first + TILE, n_rows)
         count = rows_to_look_at(t, first, stop, step, state, which) if stop > first else 0
         if count == 0:
             continue
-        n_whole = stop - first
-        for r in range(n_whole):
+        for r in range(stop - first):
             whole[r] = first + r
-        rows = whole[:n_whole]
+        rows = whole[: stop - first]
         n, bound = 0, np.inf
-        if fresh or owners[t] >= -1:
+        looks = owners[t] >= -1 and not (grouping and count * cost_in_groups(d4, k) < cost_of_rivals(d4, k))
+        if fresh or looks:
             n, bound = rivals(balls[0][t], balls[1][t], columns, centroids, sq_distances, found)
         if n == 1:
             label = np.int32(found[0])
             farthest = (np.sqrt(sq_distances[label]) + balls[1][t]) * (1.0 + 2.0**-30) + 2.0**-500
             changed += own(ledger, tiles[t], rows, t, label, bound, farthest, tile_sums, step, state)
             continue
-        near_whole, near_few, far_whole, far_few = ways(n, count, k, tiles.shape[1])
-        is_near = min(near_whole, near_few) < min(far_whole, far_few)
+        way = way_of(n, count, k, d4, fresh, grouping)
+        is_near = way in (RIVALS_WHOLE, RIVALS_FEW)
+        owners[t] = -1 if is_near else (-1 - _PATIENCE if looks else min(owners[t] + 1, -1))
+        gaps[t] = -np.inf
+        if way == GROUPED:
+            n_chosen = choose(first, which[:count], n_chosen, groups[0][0])
+            continue
         n4 = narrow(found, n if is_near else 0, scan, local)
         near = local[0][:n4], local[1][:n4], scan[2]
-        if fresh or min(near_whole, far_whole) <= min(near_few, far_few):
-            if is_near:
-                judge(tiles[t], n_whole, near, centroids, thresholds, found[:n], bound, rows_found)
-            else:
-                judge(tiles[t], n_whole, scan, centroids, thresholds, every, np.inf, rows_found)
-            if fresh:
-                begin_rows(ledger, tiles[t], rows, t, tile_sums, state, rows_found)
-                changed += count_copies(copies, first, stop)
-                continue
-            changed += keep_rows(ledger, tiles[t], state, rows_found, rows)
-        elif is_near:
+        if way == RIVALS_WHOLE:
+            judge(tiles[t], stop - first, near, centroids, thresholds, found[:n], bound, rows_found)
+        elif way == ALL_WHOLE:
+            judge(tiles[t], stop - first, scan, centroids, thresholds, every, np.inf, rows_found)
+        elif way == RIVALS_FEW:
             rivals_scan = (near, centroids, thresholds, found[:n], bound)
             changed += relabel_few(ledger, tiles, t, which[:count], rivals_scan, few, rows_found, state)
         else:
-            far_scan = (scan, centroids, thresholds, every)
-            n_pending, n_changed = relabel_later(
+            n_pending, n = relabel_later(
                 ledger, tiles, t, which[:count], far_scan, gathered, n_pending, rows_found, state
             )
-            changed += n_changed
-        owners[t] = -1 if is_near else (owners[t] + 1 if owners[t] < -1 else -1 - _PATIENCE)
-        gaps[t] = -np.inf
-    if n_pending:
-        pending, places = gathered
-        judge(pending, n_pending, scan, centroids, thresholds, every, np.inf, rows_found)
-        changed += keep_rows(ledger, pending, state, rows_found, places[:n_pending])
-    return changed
+            changed += n
+        if way in (RIVALS_WHOLE, ALL_WHOLE):
+            if fresh:
+                begin_rows(ledger, tiles[t], rows, t, tile_sums, state, rows_found)
+                changed += count_copies(copies, first, stop)
+            else:
+                changed += keep_rows(ledger, tiles[t], state, rows_found, rows)
+    return changed, n_pending, n_chosen
+
+
+@borrowing(inline="always")
+def choose(first, which, n_chosen, chosen):  # type: ignore[no-untyped-def]
+    """Write the places of a tile's rows behind those that are chosen; return how many are then."""
+    for i in range(which.shape[0]):
+        chosen[n_chosen + i] = first + which[i]
+    return n_chosen + which.shape[0]

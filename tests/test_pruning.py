@@ -54,11 +54,18 @@ def reaches(X: np.ndarray, blocks: Blocks, centroids: np.ndarray) -> np.ndarray:
     return found
 
 
-def runs(X: np.ndarray, k: int, seed: int, n_passes: int, weights: np.ndarray | None) -> Iterator[int]:
+def runs(
+    X: np.ndarray,
+    k: int,
+    seed: int,
+    n_passes: int,
+    weights: np.ndarray | None,
+    start: np.ndarray | None = None,
+) -> Iterator[int]:
     """Compare n_passes of one run with fresh passes; yield the labels that changed in each."""
     rng = np.random.default_rng(seed)
     n = len(X)
-    start = X[rng.integers(n, size=k)].astype(np.float64)
+    start = X[rng.integers(n, size=k)].astype(np.float64) if start is None else start
     with blocked(X, (0, n // 3, n // 3, n), weights, n_threads=2) as blocks:
         track = Track("run", start)
         for i in range(n_passes):

@@ -1,0 +1,107 @@
+"""What a scan has found of rows, noted: their labels and slack, the sums of their clusters, and how far these reach.
+
+state = (labels, slack, owners, gaps, radii, the least of these): see `pruning.relabel_rows`; ledger: see `ledgers`.
+"""
+
+import numpy as np
+
+from kmeans_dask.kernels import borrowing
+from kmeans_dask.ledgers import count_copies, move_rows, move_tile
+
+
+@borrowing()
+def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type: ignore[no-untyped-def]
+    """Note the first labels and slack of a tile's rows, and add the rows to the sums."""
+    labels, slack, owners, gaps = state[:4]
+    first, n = places[0], places.shape[0]
+    most, n_most = rows_found[0][n // 2], 0
+    for r in range(n):
+        n_most += rows_found[0][r] == most
+    whole = 2 * n_most > n  # all go to one cluster first, so that only the others have to be moved
+    if whole:
+        move_tile(t, tile_sums, ledger[2], count_copies(ledger[4], first, first + n), -1, most)
+    which, old, new = ledger[3]
+    count = 0
+    for r in range(n):
+        label = rows_found[0][r]
+        slack[first + r], labels[first + r] = rows_found[1][r], label
+        which[count], old[count], new[count] = r, most if whole else -1, label
+        count += not (whole and label == most)
+    move_rows(ledger, lanes, places, count)
+    reach_rows(state[4], state[5], rows_found, n)
+    owners[t], gaps[t] = -1, -np.inf
+
+
+@borrowing(inline="always")
+def reach_rows(radii, least, rows_found, n):  # type: ignore[no-untyped-def]
+    """Widen the radii of clusters, of which none is below the least, to the first n scanned rows."""
+    labels, distances = rows_found[0], rows_found[2]
+    n_beyond = 0
+    for r in range(n):
+        n_beyond += distances[r] > least
+    if n_beyond == 0:
+        return
+    for r in range(n):
+        if not distances[r] <= radii[labels[r]]:
+            radii[labels[r]] = distances[r]
+
+
+@borrowing(inline="always")
+def count_moves(ledger, places, m):  # type: ignore[no-untyped-def]
+    """Return how many rows the first m moves are of."""
+    which, copies = ledger[3][0], ledger[4]
+    if copies.shape[0] == 0:
+        return m
+    n = 0
+    for i in range(m):
+        n += copies[places[which[i]]]
+    return n
+
+
+@borrowing(inline="always")
+def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-untyped-def]
+    """Note the labels and slack of scanned rows, and move those whose label changed; return how many did."""
+    labels, slack = state[0], state[1]
+    which, old, new = ledger[3]
+    changed = 0
+    for r in range(places.shape[0]):
+        at, label = places[r], rows_found[0][r]
+        slack[at] = rows_found[1][r]
+        which[changed], old[changed], new[changed] = r, labels[at], label
+        changed += labels[at] != label
+        labels[at] = label
+    reach_rows(state[4], state[5], rows_found, places.shape[0])
+    move_rows(ledger, lanes, places, changed)
+    return count_moves(ledger, places, changed)
+
+
+@borrowing()
+def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state):  # type: ignore[no-untyped-def]
+    """Give a whole tile to one centroid, nearer by `lead` than any other; return how many labels changed.
+
+    farthest: how far its rows are from that centroid, at most.
+    """
+    labels, _, owners, gaps, radii, _ = state
+    if not farthest <= radii[label]:
+        radii[label] = farthest
+    first, stop = places[0], places[0] + places.shape[0]
+    old = np.int32(-1) if step[2] else owners[t]
+    threshold = np.float64(step[0][label])
+    reached = threshold + lead
+    # The last term covers what float32 rounds off the smallest thresholds.
+    owners[t], gaps[t] = label, reached - (reached + threshold) * 2.0**-21 - 2.0**-140
+    if old == label:
+        return 0
+    if step[2] or old >= 0:
+        n = count_copies(ledger[4], first, stop)
+        move_tile(t, tile_sums, ledger[2], n, old, label)
+        labels[first:stop] = label
+        return n
+    which, olds, news = ledger[3]
+    changed = 0
+    for r in range(stop - first):
+        which[changed], olds[changed], news[changed] = r, labels[first + r], label
+        changed += labels[first + r] != label
+    move_rows(ledger, lanes, places, changed)
+    labels[first:stop] = label
+    return count_moves(ledger, places, changed)

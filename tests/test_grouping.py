@@ -1,0 +1,120 @@
+"""Rows with many centroids in question, scanned in groups of one cluster: the same passes as without."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmeans_dask import grouping
+from kmeans_dask.costs import groups_pay_off
+from kmeans_dask.kernels import TILE
+from kmeans_dask.means import updated
+from kmeans_dask.tracks import Track
+from tests.blockings import blocked
+from tests.test_pruning import passed, runs
+
+K, D = 520, 16  # with more than 512 clusters the movements of all count at once
+KINDS = ("clumps", "near ties", "far", "copies", "tiny", "large")
+
+
+def crowd(kind: str, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return n rows, most of them in seven clumps, in no order, and K start centroids, of which two are in a clump.
+
+    The other centroids are rows of their own around all clumps: every tile leaves all of them in question. Most clumps
+    begin without a centroid, so that clusters hold several.
+    """
+    middles = rng.normal(size=(7, D)) * 6.0
+    alone = rng.normal(size=(K - 4, D)) * 9.0
+    rows = np.concatenate(
+        (alone, middles[rng.integers(7, size=n - len(alone))] + rng.normal(size=(n - len(alone), D)))
+    )
+    start = np.concatenate((alone, middles[:2], middles[:2] + 0.5))
+    if kind == "near ties":
+        rows = np.round(rows) + rng.integers(-2, 3, size=rows.shape) * 2.0**-22
+        start = np.round(start)
+    if kind == "copies":
+        rows[len(alone) :] = rows[len(alone) + rng.integers(40, size=n - len(alone))]
+    offset, factor = {"far": (1e5, 1.0), "tiny": (0.0, 2.0**-120), "large": (0.0, 2.0**50)}.get(
+        kind, (0.0, 1.0)
+    )
+    return rng.permutation(rows) * factor + offset, start * factor + offset
+
+
+def either(kernel: Any) -> list[Any]:
+    """Return a kernel as it is compiled, and as it is written."""
+    return [pytest.param(kernel, id="compiled"), pytest.param(getattr(kernel, "py_func", kernel), id="plain")]
+
+
+@settings(max_examples=20)
+@given(
+    st.sampled_from(KINDS), st.sampled_from(["float32", "float64"]), st.booleans(), st.integers(0, 2**32 - 1)
+)
+def test_passes_in_groups_equal_fresh_ones(kind: str, dtype: str, weighted: bool, seed: int) -> None:
+    """With several clumps to a cluster, ties, copies, offsets, moves and jumps: the same sums, inertia and changes."""
+    assert groups_pay_off(D, K)
+    rng = np.random.default_rng(seed)
+    X, start = crowd(kind, 2500, rng)
+    weights = rng.integers(0, 4, size=2500).astype(np.float64) if weighted else None
+    assert len(list(runs(X.astype(dtype), K, seed, 8, weights, start))) == 8
+
+
+@pytest.mark.parametrize("kind", ["clumps", "near ties", "large"])
+def test_no_slack_is_wider_than_what_a_row_has(kind: str) -> None:
+    """A row's slack, less the threshold of its label, is by how much its centroid is nearer than any other, or less."""
+    X, start = crowd(kind, 3000, np.random.default_rng(len(kind)))
+    X = X.astype(np.float32)
+    n_grouped = n_bounded = 0
+    with blocked(X, n_threads=1) as blocks:
+        track = Track("run", start)
+        for _ in range(6):
+            step = track.step(blocks, exact=False)
+            partials = passed(blocks, step)
+            labels, slack, owners, _ = blocks.blocks[0].cache["run"].known[0]
+            distances = np.sqrt(((X.astype(np.float64)[:, None] - step.centroids) ** 2).sum(axis=2))
+            nearest, second = np.partition(distances, 1, axis=1)[:, :2].T
+            unowned = np.repeat(owners < 0, TILE)[: len(X)] & np.isfinite(slack)
+            bound = slack.astype(np.float64) - step.thresholds[np.maximum(labels, 0)]
+            assert (bound <= (second - nearest) * (1 + 1e-9) + 1e-9 * nearest)[unowned].all()
+            n_grouped += int((owners < -1).sum())
+            n_bounded += int((bound > 0.01 * nearest)[unowned].sum())
+            track.move(updated(blocks, step.centroids, partials, step.scales), partials.radii)
+    assert n_grouped > 50
+    assert n_bounded > 3000  # bounds that say nothing would be sound too
+
+
+@pytest.mark.parametrize("by_cluster", either(grouping.by_cluster))
+def test_chosen_rows_by_cluster(by_cluster: Any) -> None:
+    """In the order of their labels, and of rows within each; those without a label first."""
+    labels = np.array([2, 0, -1, 2, 0, 1, -1, 2], np.int32)
+    chosen, order, ends = (
+        np.array([0, 1, 2, 4, 6, 7], np.uint32),
+        np.empty(6, np.uint32),
+        np.empty(4, np.int64),
+    )
+    by_cluster(labels, chosen, order, ends)
+    assert order.tolist() == [2, 6, 1, 4, 0, 7]
+    assert ends.tolist() == [2, 4, 4, 6]
+
+
+@pytest.mark.parametrize("sort_by", either(grouping.sort_by))
+@pytest.mark.parametrize("keys", [[5.0, 1.0, 3.0], [2.0, 2.0, 2.0], [np.inf, 1.0, 2.0], [np.nan, 1.0, 0.0]])
+def test_an_order_by_keys_holds_every_row_once(sort_by: Any, keys: list[float]) -> None:
+    """About in the order of the keys, and of whatever keys each row once."""
+    order = np.empty(3, np.uint32)
+    with np.errstate(invalid="ignore"):
+        sort_by(np.array(keys), np.array([7, 8, 9], np.uint32), order, np.empty(257, np.int64))
+    assert sorted(order.tolist()) == [7, 8, 9]
+    if keys[0] == 5.0:
+        assert order.tolist() == [8, 9, 7]
+
+
+@pytest.mark.parametrize("within", either(grouping.within))
+def test_centroids_in_question_within_a_radius(within: Any) -> None:
+    """Those no farther than twice the radius, and some more; and how far the nearest of the others is."""
+    found = np.empty(5, np.int64)
+    n, far = within(np.array([0.0, 9.0, 4.1, 100.0, 3.9]), 1.0, found)
+    assert found[:n].tolist() == [0, 2, 4]
+    assert far == 3.0
+    assert within(np.array([0.0, 1.0]), 1.0, found)[1] == np.inf
