@@ -160,16 +160,14 @@ def name_owner(n, label, lead, farthest, thresholds, rows_found):  # type: ignor
 
 
 @borrowing()
-def relabel_groups(
-    ledger, tiles, n_chosen, far_scan, near_room, groups, few, gathered_rows, rows_found, state
-):  # type: ignore[no-untyped-def]
+def relabel_groups(ledger, tiles, n_chosen, far_scan, near_room, groups, few, waiting, rows_found, state):  # type: ignore[no-untyped-def]
     """Scan the chosen rows in groups of one cluster; return how many wait to be scanned, and how many labels changed.
 
     Those wait, behind others, that do not fill a group, or that too many centroids may be nearest to.
     """
     centroids = far_scan[1]
     (chosen, ordered, ends), (rows, distances, order, rest), (starts, keys), group = groups
-    pending, n_pending = gathered_rows
+    pending, n_pending = waiting
     by_cluster(state[0], chosen[:n_chosen], ordered, ends)
     changed, first = 0, 0
     for g in range(ends.shape[0]):
@@ -242,7 +240,7 @@ def relabel_near(ledger, slab, a, far_scan, near_room, group, few, rows_found, s
 
 
 @borrowing()
-def relabel_far(ledger, slab, far_scan, near_room, group, gathered_rows, rows_found, state):  # type: ignore[no-untyped-def]
+def relabel_far(ledger, slab, far_scan, near_room, group, waiting, rows_found, state):  # type: ignore[no-untyped-def]
     """Scan rows in this order by balls around them, or let them wait; return how many do, and how many labels changed.
 
     slab: see `relabel_near`.
@@ -251,7 +249,7 @@ def relabel_far(ledger, slab, far_scan, near_room, group, gathered_rows, rows_fo
     (columns, sq_distances, found), local = near_room
     places, rows, _, order = slab
     lanes, at, _, centre = group
-    (pending, pending_places), n_pending = gathered_rows
+    (pending, pending_places), n_pending = waiting
     centre = centre[: centroids.shape[1]]
     changed = 0
     for first in range(0, order.shape[0], TILE):

@@ -191,8 +191,9 @@ class _Run:
             return
         step, partials = self.step, self.partials
         means = updated(
-            self.blocks, step.centroids, partials, step.scales, self.motion.frozen, self.explained_by
-        )
+            self.blocks, step.centroids, partials, step.scales, self.motion.frozen, self.explained_by,
+            (step.run, step.names[1]),
+        )  # fmt: skip
         new = self.motion.after(means, step.centroids)
         self.explained_by = partials if self.motion == FREE else None
         # A refilled cluster moves a centroid, though the row it took may go back: then the next farthest is due.

@@ -5,9 +5,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, passes, sums
+from kmeans_dask import kernels, sums
 from kmeans_dask.blocks import Blocks, Floats
-from kmeans_dask.passes import Candidate, Exponents, Partials
+from kmeans_dask.farthest import Candidate, farthest, farthest_rows
+from kmeans_dask.passes import Exponents, Partials
 
 CANCELLED = 2.0**-24  # of what rows hold in all: an inertia below has lost too many digits as a difference
 
@@ -26,11 +27,12 @@ def total_weight(partials: Partials, scales: Exponents) -> float:
 
 def updated(
     blocks: Blocks, centroids: Floats, partials: Partials, scales: Exponents, frozen: tuple[int, ...] = (),
-    last: Partials | None = None,
+    last: Partials | None = None, of: tuple[str, str] | None = None,
 ) -> Floats:  # fmt: skip
     """Return each cluster's mean; an empty cluster takes a farthest row, or keeps its centroid if none is left.
 
     An empty cluster among the frozen takes none. last: what the centroids were updated from, if they are its result.
+    of: the run that made the partials, and the name of the centroids: see `farthest_rows`.
     """
     weighted = partials.weight.shape[1] > 0
     by_kernel = bool(not weighted and partials.rows.sum() < 2**31)
@@ -43,7 +45,7 @@ def updated(
     totals = None if by_kernel and not empty else _Totals(partials, scales)
     if totals and empty:
         m = len(empty) + len(centroids)  # some may be the only row of their cluster and cannot be taken
-        rows = blocks.map_reduce(passes.farthest_rows, centroids, m, combine=partial(passes.farthest, m=m))
+        rows = blocks.map_reduce(farthest_rows, centroids, m, of, combine=partial(farthest, m=m))
         totals.refill(empty, rows)
     means = centroids.copy()
     if totals:

@@ -120,47 +120,6 @@ def sq_distances_of(block: Block, centroids: Floats, labels: Labels) -> Floats:
     return sq_distances
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A row that might become a centroid."""
-
-    sq_distance: float
-    row_id: int
-    label: int
-    weight: float
-    row: Floats  # (d,)
-
-
-def farthest_rows(blocks: Sequence[Block], centroids: Floats, m: int) -> list[Candidate]:
-    """Return the m rows of positive weight and distance farthest from their centroid, ties to the lowest row id."""
-    scan = scan_of(centroids, blocks[0].tiles.dtype)
-    found: list[Candidate] = []
-    for block in blocks:
-        labels = labels_of(block, centroids, scan)
-        sq_distances = sq_distances_of(block, centroids, labels)
-        if block.weights.size:
-            sq_distances = np.where(block.weights > 0, sq_distances, 0.0)
-        least = np.partition(sq_distances, -m)[-m] if m < len(sq_distances) else 0.0
-        order = np.flatnonzero(sq_distances >= least)
-        order = order[np.lexsort((block.row_ids()[order], -sq_distances[order]))][:m]
-        rows = block.rows(order)
-        found += [
-            Candidate(
-                float(sq_distances[i]), block.row_id(int(i)), int(labels[i]),
-                float(block.weights[i]) if block.weights.size else 1.0, row,
-            )
-            for i, row in zip(order, rows, strict=True)
-            if sq_distances[i] > 0
-        ]  # fmt: skip
-        found = farthest(found, [], m)
-    return found
-
-
-def farthest(a: list[Candidate], b: list[Candidate], m: int) -> list[Candidate]:
-    """Return the m farthest of two lists."""
-    return sorted(a + b, key=lambda c: (-c.sq_distance, c.row_id))[:m]
-
-
 @without_rows
 def forget(blocks: Sequence[Block], run: str) -> int:
     """Drop what the blocks remember of a run; return how many did."""

@@ -115,6 +115,18 @@ def _ended(blocks: Sequence[Block], end: End) -> State | None:
     return state if state and state.names[1] == end.name else None
 
 
+def remembered_labels(blocks: Sequence[Block], run: str, name: str) -> list[Labels] | None:
+    """Return the labels of each block after a run's last pass, if that was with the centroids of this name.
+
+    None where only those of distinct rows are known.
+    """
+    state = blocks[0].cache.get(run)
+    if not isinstance(state, State) or len(state.caches) != len(blocks) or state.names[1] != name:
+        return None
+    ours = all(cache is block.cache for cache, block in zip(state.caches, blocks, strict=True))
+    return [labels for labels, *_ in state.known] if ours else None
+
+
 def rename(blocks: Sequence[Block], end: End, run: str) -> list[Labels] | None:
     """Let blocks remember the end of a run as that of another; return its labels, if they remember any."""
     blocks = [distinct(block) for block in blocks]

@@ -1,12 +1,15 @@
 """Rows in an order of nearness: the same rows under the same ids, near ones side by side, and the same results."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kmeans_dask import kmeans, ordering, predict
-from kmeans_dask.passes import Partials, balls_of, farthest_rows
+from kmeans_dask.farthest import farthest, farthest_rows
+from kmeans_dask.passes import Partials, balls_of
 from kmeans_dask.steps import lloyd_pass
 from kmeans_dask.tracks import Track
 from tests import naive
@@ -71,6 +74,9 @@ def test_labels_and_sums_of_ordered_blocks_are_the_loops(
         step = Track("run", start).step(blocks, exact=True)
         ordered = blocks.map_reduce(lloyd_pass, step, combine=Partials.combined)
         far = [c.row_id for c in farthest_rows(blocks.blocks, start, 5)]
+        known = ("run", step.names[1])  # the labels of the pass, where blocks remember them
+        again = blocks.map_reduce(farthest_rows, start, 5, known, combine=partial(farthest, m=5))
+        assert [c.row_id for c in again] == far
     monkeypatch.setattr(ordering, "LEAST_ROWS", 10**9)
     with blocked(X) as blocks:
         plain = blocks.map_reduce(lloyd_pass, step, combine=Partials.combined)
