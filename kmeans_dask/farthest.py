@@ -28,11 +28,12 @@ def farthest_rows(
 
     last: the run, and the name of these centroids, of a pass whose labels are taken where blocks remember them.
     """
-    scan = scan_of(centroids, blocks[0].tiles.dtype)
-    remembered = last and remembered_labels(blocks, *last)
+    known = remembered_labels(blocks, *last) if last else None
+    if known is None:
+        scan = scan_of(centroids, blocks[0].tiles.dtype)
+        known = [labels_of(block, centroids, scan) for block in blocks]
     found: list[Candidate] = []
-    for i, block in enumerate(blocks):
-        labels = remembered[i] if remembered else labels_of(block, centroids, scan)
+    for block, labels in zip(blocks, known, strict=True):
         sq_distances = sq_distances_of(block, centroids, labels)
         if block.weights.size:
             sq_distances = np.where(block.weights > 0, sq_distances, 0.0)

@@ -8,36 +8,31 @@ farthest are tried once more, by balls around rows that lie in the same directio
 import numpy as np
 
 from kmeans_dask.costs import groups_pay_off
-from kmeans_dask.keeping import keep_rows
+from kmeans_dask.keeping import keep_rows, lowered
 from kmeans_dask.kernels import TILE, borrowing, compiled
 from kmeans_dask.ordering import gathered
-from kmeans_dask.rivals import ball_of, narrow, nearest_to, rivals, root_above
+from kmeans_dask.rivals import KEPT, ball_of, narrow, nearest_to, reach_of, rivals, root_above
 from kmeans_dask.scans import FEW, judge
 
-_SLAB = 2048  # rows of a cluster, taken together while they are in the cache
-_KEPT = (
-    0.1  # a centroid is scanned unless it is farther by this share of the radius: else rows come back at once
-)
+_SLAB, _SLAB_BYTES = 2048, 2**22  # of rows of a cluster, taken together while they are in the cache
 _MOST = 2**20  # rows at a time
 _ROWS_EACH = 512  # of a cluster, at a time
 _LEAST = 16  # rows of a cluster, for which it is worth to look at all centroids
-_LEAST_OF_BALL = 64
-_STEPS = 256
+_LEAST_OF_BALL = 64  # rows, for which it is worth to look for rivals
+_STEPS = 256  # of keys that rows are sorted by
 
 
 @compiled()
 def room_for_groups(tiles, n_clusters):  # type: ignore[no-untyped-def]
     """Return the room for rows to be grouped: chosen ones, the same by cluster, ends; a slab of them; and a group."""
     n_tiles, d4, _ = tiles.shape
-    n = (
-        min(n_tiles * TILE, min(n_clusters * _ROWS_EACH, _MOST) + TILE)
-        if groups_pay_off(d4, n_clusters)
-        else 0
-    )
+    n = 0
+    if groups_pay_off(d4, n_clusters):
+        n = min(n_tiles * TILE, min(n_clusters * _ROWS_EACH, _MOST) + TILE)
     chosen = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(n_clusters + 1, np.int64)
-    m = min(n, _SLAB)
+    m = min(n, max(TILE, min(_SLAB, _SLAB_BYTES // (d4 * tiles.itemsize))))
     slab = np.empty((m, d4), tiles.dtype), np.empty(m), np.empty(m, np.uint32), np.empty(m, np.uint32)
-    lanes, places = np.zeros((d4, TILE), tiles.dtype), np.empty(TILE, np.int64)
+    lanes, places = np.zeros((d4, TILE if n else 0), tiles.dtype), np.empty(TILE, np.int64)
     return (
         chosen,
         slab,
@@ -121,7 +116,7 @@ def within(sq_distances, radius, found):  # type: ignore[no-untyped-def]
 
     sq_distances (k,): of the centroids from that one.
     """
-    reach = 2.0 * radius * (1.0 + _KEPT)
+    reach = 2.0 * radius * (1.0 + KEPT)
     limit = reach * reach * (1.0 + 2.0**-30) + 2.0**-900
     n, beyond = 0, np.inf
     for j in range(sq_distances.shape[0]):
@@ -143,8 +138,8 @@ def allow_for_others(n, far, distances, thresholds, rows_found):  # type: ignore
         gap = far - distances[r] - np.float64(nearest[r])
         threshold = np.float64(thresholds[labels[r]])
         reached = gap + threshold
-        lowered = np.float32(reached - (far + abs(reached) + threshold) * 2.0**-21 - 2.0**-140)
-        slack[r] = lowered if lowered < slack[r] else slack[r]
+        allowed = np.float32(lowered(reached, far + abs(reached) + threshold))
+        slack[r] = allowed if allowed < slack[r] else slack[r]
 
 
 @borrowing()
@@ -153,10 +148,10 @@ def name_owner(n, label, lead, farthest, thresholds, rows_found):  # type: ignor
     labels, slack, distances = rows_found[:3]
     threshold = np.float64(thresholds[label])
     reached = threshold + lead
-    lowered = np.float32(reached - (reached + threshold) * 2.0**-21 - 2.0**-140)
+    allowed = np.float32(lowered(reached, reached + threshold))
     farthest = np.float32(farthest * (1.0 + 2.0**-20) + 2.0**-140)
     for r in range(n):
-        labels[r], slack[r], distances[r] = label, lowered, farthest
+        labels[r], slack[r], distances[r] = label, allowed, farthest
 
 
 @borrowing()
@@ -173,7 +168,7 @@ def relabel_groups(ledger, tiles, n_chosen, far_scan, near_room, groups, few, wa
     for g in range(ends.shape[0]):
         centroid = centroids[max(g - 1, 0)]
         while first < ends[g]:
-            places = ordered[first : min(first + _SLAB, ends[g])]
+            places = ordered[first : min(first + rows.shape[0], ends[g])]
             n, done = places.shape[0], 0
             first += n
             copy_rows(tiles, places, rows)
@@ -263,7 +258,7 @@ def relabel_far(ledger, slab, far_scan, near_room, group, waiting, rows_found, s
             for r in range(m):
                 at[r] = places[some[r]]
             if n == 1:
-                farthest = (np.sqrt(sq_distances[found[0]]) + radius) * (1.0 + 2.0**-30) + 2.0**-500
+                farthest = reach_of(sq_distances[found[0]], radius)
                 name_owner(m, np.int32(found[0]), bound, farthest, thresholds, rows_found)
             else:
                 n4 = narrow(found, n, scan, local)

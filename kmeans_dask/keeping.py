@@ -10,6 +10,15 @@ from kmeans_dask.ledgers import count_copies, move_rows, move_tile
 
 
 @borrowing()
+def lowered(reached, rounded):  # type: ignore[no-untyped-def]
+    """Return a slack less what rounding can do to it in float32, of which the last term covers the smallest numbers.
+
+    rounded: at least the magnitudes of what it was made of.
+    """
+    return reached - rounded * 2.0**-21 - 2.0**-140
+
+
+@borrowing()
 def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type: ignore[no-untyped-def]
     """Note the first labels and slack of a tile's rows, and add the rows to the sums."""
     labels, slack, owners, gaps = state[:4]
@@ -88,8 +97,7 @@ def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state)
     old = np.int32(-1) if step[2] else owners[t]
     threshold = np.float64(step[0][label])
     reached = threshold + lead
-    # The last term covers what float32 rounds off the smallest thresholds.
-    owners[t], gaps[t] = label, reached - (reached + threshold) * 2.0**-21 - 2.0**-140
+    owners[t], gaps[t] = label, lowered(reached, reached + threshold)
     if old == label:
         return 0
     if step[2] or old >= 0:

@@ -3,12 +3,12 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import chain
 from threading import Lock
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 
@@ -90,22 +90,28 @@ class LocalBlocks:
         if not self._are_short or not self._alone.acquire(blocking=False):
             return list(self._pool.map(fn, self._groups))
         try:  # the calling thread works along; a signal waits for it
-            found: list[T | None] = [None] * len(self._groups)
+            found: list[Outcome] = [(False, None)] * len(self._groups)
             left = iter(range(len(self._groups)))
 
             def work() -> None:
                 for i in left:
-                    found[i] = fn(self._groups[i])
+                    found[i] = outcome_of(partial(fn, self._groups[i]))
+                    if not found[i][0]:
+                        deque(
+                            left, 0
+                        )  # after an error nobody starts another; those before it have been started
 
-            helpers = [self._pool.submit(work) for _ in range(min(self.n_threads, len(self._groups)) - 1)]
+            helpers: list[Future[None]] = []
             try:
+                n_helpers = min(self.n_threads, len(self._groups)) - 1
+                helpers.extend(self._pool.submit(work) for _ in range(n_helpers))
                 work()
             finally:
-                deque(left, 0)  # after an error nobody starts another
-                wait(helpers)
-            for helper in helpers:
-                helper.result()
-            return cast("list[T]", found)
+                deque(left, 0)
+                wait(
+                    [helper for helper in helpers if not helper.cancel()]
+                )  # not for one that waits for a thread
+            return list(map(value_of, found))
         finally:
             self._alone.release()
 

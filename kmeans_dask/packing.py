@@ -145,7 +145,7 @@ def _shifts_of(head: Column) -> Floats:
     if unclear.size:
         d = len(unclear)
         extremes, limbs, counts = np.empty((d, 2)), np.empty((d, 3), np.int64), np.empty(d, np.int64)
-        kernels.sums_of_columns(head[:, unclear], extremes, limbs, counts)
+        kernels.sums_of_columns(np.ascontiguousarray(head[:, unclear]), extremes, limbs, counts)
         shifts[unclear] = list(map(_shift, extremes.tolist(), limbs.tolist(), counts.tolist()))
     return shifts
 
@@ -157,7 +157,9 @@ def _plain_shifts(lowest: Floats, highest: Floats, totals: Floats, count: int) -
         grid = np.ldexp(1.0, np.frexp(spread)[1] + _GRID)
         steps = totals / count / grid
         doubt = 2.0**-50 * (count + 1) * np.maximum(-lowest, highest) / grid
-        shifts = np.where(np.abs(steps % 1 - 0.5) > doubt, np.rint(steps) * grid, np.nan)
+        shifts = np.where(
+            np.abs(steps % 1 - 0.5) > doubt, np.rint(steps) * grid + 0.0, np.nan
+        )  # + 0.0: there is one zero
         shifts = np.where((spread > 0) & (spread < np.inf), shifts, np.nan)
         return np.where((spread == 0) & np.isfinite(totals), lowest, shifts)
 

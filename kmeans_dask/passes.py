@@ -96,11 +96,11 @@ def balls_of(block: Block) -> tuple[Floats, Floats]:
 
 def tile_sums_of(block: Block, factors: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the limbs of each tile's sums, (n_tiles, d + 1) each, the weight's last; remembered with the block."""
-    held = block.cache.get("tile sums")
-    if held is None or not np.array_equal(held[0], factors):
+    held, name = block.cache.get("tile sums"), factors.tobytes()
+    if held is None or held[0] != name:
         high, low = np.empty((2, len(block.tiles), block.n_features + 1), np.int64)
         ledgers.sums_of_tiles(block.tiles, block.n_rows, block.weights, block.copies, factors, high, low)
-        held = (factors, high, low)
+        held = (name, high, low)
         block.cache["tile sums"] = held
     return held[1], held[2]
 

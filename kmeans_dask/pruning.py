@@ -15,7 +15,7 @@ from kmeans_dask.grouping import relabel_groups, room_for_groups
 from kmeans_dask.keeping import begin_rows, keep_rows, own
 from kmeans_dask.kernels import TILE, borrowing, compiled
 from kmeans_dask.ledgers import count_copies, room_for_moves
-from kmeans_dask.rivals import narrow, rivals, room_for
+from kmeans_dask.rivals import narrow, reach_of, rivals, room_for
 from kmeans_dask.scans import FEW, judge, room_for_rows
 
 _PATIENCE = 8  # for how many looks at a tile not to look for rivals after there were too many
@@ -174,11 +174,18 @@ def relabel_block(block, balls, tile_sums, scan, centroids, step, ledger, state,
                 rows_found, state,
             )  # fmt: skip
             changed += n_changed
-    if n_pending:
-        pending, places = gathered
+    if n_pending == 0:
+        return changed
+    pending, places = gathered
+    if n_pending <= FEW:
+        lanes = few[0]
+        for f in range(lanes.shape[0]):
+            for r in range(n_pending):
+                lanes[f, r] = pending[f, r]
+        judge(lanes, n_pending, scan, centroids, step[0], every, np.inf, rows_found)
+    else:
         judge(pending, n_pending, scan, centroids, step[0], every, np.inf, rows_found)
-        changed += keep_rows(ledger, pending, state, rows_found, places[:n_pending])
-    return changed
+    return changed + keep_rows(ledger, pending, state, rows_found, places[:n_pending])
 
 
 @borrowing()
@@ -210,7 +217,7 @@ def relabel_tiles(some, block, balls, tile_sums, far_scan, step, ledger, state, 
             n, bound = rivals(balls[0][t], balls[1][t], columns, centroids, sq_distances, found)
         if n == 1:
             label = np.int32(found[0])
-            farthest = (np.sqrt(sq_distances[label]) + balls[1][t]) * (1.0 + 2.0**-30) + 2.0**-500
+            farthest = reach_of(sq_distances[label], balls[1][t])
             changed += own(ledger, tiles[t], rows, t, label, bound, farthest, tile_sums, step, state)
             continue
         way = way_of(n, count, k, d4, fresh, grouping)

@@ -9,7 +9,7 @@ import numpy as np
 from kmeans_dask.kernels import TILE, borrowing, compiled
 from kmeans_dask.scans import judge, room_for_rows
 
-_KEPT = 0.1  # a centroid stays a rival unless it is farther by this share of the radius: else rows come back at once
+KEPT = 0.1  # a centroid stays a rival unless it is farther by this share of the radius: else rows come back at once
 
 
 @compiled()
@@ -45,6 +45,12 @@ def ball_of(lanes, n_rows, centre):  # type: ignore[no-untyped-def]
 def root_above(x):  # type: ignore[no-untyped-def]
     """Return the square root of a sum of squares, above all rounding; 2**-500 covers squares that underflow."""
     return np.sqrt(x) * (1.0 + 2.0**-30) + (2.0**-500 if x > 0.0 else 0.0)
+
+
+@borrowing()
+def reach_of(sq_distance, radius):  # type: ignore[no-untyped-def]
+    """Return how far the rows of a ball are, at most, from a point so far from its centre, above all rounding."""
+    return (np.sqrt(sq_distance) + radius) * (1.0 + 2.0**-30) + 2.0**-500
 
 
 @borrowing()
@@ -85,7 +91,7 @@ def rivals(centre, radius, columns, centroids, sq_distances, found):  # type: ig
     k = columns.shape[1]
     a = nearest_to(centre, columns, sq_distances)
     near = np.sqrt(sq_distances[a])
-    limit = near + 2.0 * radius * (1.0 + _KEPT)
+    limit = near + 2.0 * radius * (1.0 + KEPT)
     limit = limit * limit * (1.0 + 2.0**-30) + 2.0**-900
     n, most, owned = 0, max(k // 2, 2), True
     beyond = least = bound = np.inf
@@ -104,7 +110,7 @@ def rivals(centre, radius, columns, centroids, sq_distances, found):  # type: ig
         excess -= across * across * 2.0**-30 + 2.0**-900
         least = min(least, excess / max(across, 2.0**-900))
         owned = owned and excess > 0.0
-        if excess > _KEPT * radius * across:
+        if excess > KEPT * radius * across:
             bound = min(bound, excess)
         else:
             found[n] = j

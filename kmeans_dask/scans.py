@@ -136,7 +136,7 @@ def wide_scan_of_width(width: int) -> Kernel:
     @compiled(fastmath={"contract"})
     def scan(tile, negative, squares, work):  # type: ignore[no-untyped-def]
         k4, d4 = negative.shape
-        scores, nothing = np.zeros((k4, 4 * width), work.dtype), np.zeros(k4, work.dtype)
+        scores, nothing = np.zeros((k4 // 4, 4 * width), work.dtype), np.zeros(k4, work.dtype)
         for first in range(0, d4, AT_ONCE):
             for j in range(0, k4, 4):
                 begin_scores(tile, width, negative, nothing if first else squares, j, first, work)

@@ -34,7 +34,8 @@ def exponent(bound: float) -> int:
 def exponents(bounds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Return the exponent of each bound, (n,)."""
     if not np.isfinite(bounds).all():
-        bounds = np.array([exponent(bound) for bound in bounds.tolist()])  # which raises the error
+        for bound in bounds.tolist():
+            exponent(bound)  # raises the error
     found: npt.NDArray[np.int64] = np.maximum(np.frexp(bounds)[1].astype(np.int64), _MIN_EXPONENT)
     return np.where(bounds > 0, found, _MIN_EXPONENT)
 

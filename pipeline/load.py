@@ -19,7 +19,6 @@ from kmeans_dask.disk_blocks import DiskBlocks, engine_here
 from kmeans_dask.kernel_cache import start
 from kmeans_dask.kernels import TILE
 from kmeans_dask.local_blocks import LocalBlocks
-from kmeans_dask.ordering import LEAST_ROWS
 from kmeans_dask.packing import Preparation, RowRange, Wishes
 from kmeans_dask.spool import spooled
 from pipeline.source import Plan, RowGroup, Rows, read_rows
@@ -27,6 +26,8 @@ from pipeline.source import Plan, RowGroup, Rows, read_rows
 if TYPE_CHECKING:
     from kmeans_dask.dask_blocks import DaskBlocks
     from kmeans_dask.dask_cluster import Cluster
+
+_LEAST_SHARE = 4096  # rows; fewer are not worth a thread of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def loads_of(plan: Plan, load_bytes: int, block_bytes: int | None = None) -> lis
 
 def share_bytes(plan: Plan, n_threads: int) -> int:
     """Return the packed bytes of one of n_threads equal shares of the rows: large blocks order their rows better."""
-    rows = max(-(-plan.n_rows // n_threads), LEAST_ROWS)
+    rows = max(-(-plan.n_rows // n_threads), _LEAST_SHARE)
     return -(-rows // TILE) * TILE * row_bytes(plan)
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,51 @@ def test_an_error_of_one_group_leaves_the_others_and_the_next_call() -> None:
         with ThreadPoolExecutor(4) as callers:
             jobs = [callers.submit(blocks.map_reduce, total, combine=int.__add__) for _ in range(40)]
         assert [job.result() for job in jobs] == [60_000] * 40
+
+
+def test_a_caller_needs_no_thread_of_the_pool() -> None:
+    """With all threads busy, also when the blocks are closed meanwhile, the calling thread does the work alone."""
+    X = np.random.default_rng(0).normal(size=(60_000, 8)).astype(np.float32)
+    blocks, _ = blocks_of(X, n_threads=2)
+    begun, free = Event(), Event()
+
+    def rows(some: list[Block]) -> int:
+        begun.set()
+        assert closes.wait(60)
+        return sum(block.n_rows for block in some)
+
+    busy = [blocks._pool.submit(free.wait, 60) for _ in range(2)]
+    try:
+        closes = Event()
+        closes.set()
+        assert blocks.map_reduce(rows, combine=int.__add__) == 60_000
+        begun.clear()
+        closes.clear()
+        with ThreadPoolExecutor(1) as caller:
+            job = caller.submit(blocks.map_reduce, rows, combine=int.__add__)
+            assert begun.wait(60)
+            blocks.close(wait=False)
+            closes.set()
+            assert job.result(timeout=60) == 60_000
+        assert not any(one.done() for one in busy)
+    finally:
+        free.set()
+
+
+def test_the_first_groups_error_is_raised_of_several() -> None:
+    """Whichever comes first, it is that of the lowest group, as in a loop."""
+    X = np.random.default_rng(0).normal(size=(60_000, 8)).astype(np.float32)
+    blocks, _ = blocks_of(X, n_threads=3)
+    with blocks:
+
+        def refused(some: list[Block]) -> int:
+            i = next(i for i, group in enumerate(blocks._groups) if group is some)
+            time.sleep(0.02 * (3 - i))
+            raise DataError(f"group {i}")
+
+        for _ in range(3):
+            with pytest.raises(DataError, match="group 0"):
+                blocks.map_reduce(refused, combine=int.__add__)
 
 
 def test_summary_is_that_of_the_rows(engine: Maker) -> None:

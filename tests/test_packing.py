@@ -103,7 +103,7 @@ def test_shifts_by_plain_sums_are_those_by_exact_ones(seed: int, offset: float, 
     with pytest.MonkeyPatch.context() as patched:
         shift = packing.provisional(X.T, wishes(6)).shift
         patched.setattr(packing, "_plain_shifts", lambda lowest, *_: np.full(len(lowest), NAN))
-        assert shift.tolist() == packing.provisional(X.T, wishes(6)).shift.tolist()
+        assert shift.tobytes() == packing.provisional(X.T, wishes(6)).shift.tobytes()
 
 
 def test_a_mean_between_two_steps_is_left_to_exact_sums() -> None:
