@@ -14,21 +14,24 @@ from kmeans_dask.means import updated
 from kmeans_dask.tracks import Track
 from tests.blockings import blocked
 from tests.test_pruning import passed, runs
+from tests.test_resume import changed_start, run_of
 
 K, D = 520, 16  # with more than 512 clusters the movements of all count at once
 KINDS = ("clumps", "near ties", "far", "copies", "tiny", "large")
 
 
-def crowd(kind: str, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return n rows, most of them in seven clumps, in no order, and K start centroids, of which two are in a clump.
+def crowd(
+    kind: str, n: int, rng: np.random.Generator, k: int = K, d: int = D
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return n rows, most of them in seven clumps, in no order, and k start centroids, two in each of two clumps.
 
     The other centroids are rows of their own around all clumps: every tile leaves all of them in question. Most clumps
     begin without a centroid, so that clusters hold several.
     """
-    middles = rng.normal(size=(7, D)) * 6.0
-    alone = rng.normal(size=(K - 4, D)) * 9.0
+    middles = rng.normal(size=(7, d)) * 6.0
+    alone = rng.normal(size=(k - 4, d)) * 9.0
     rows = np.concatenate(
-        (alone, middles[rng.integers(7, size=n - len(alone))] + rng.normal(size=(n - len(alone), D)))
+        (alone, middles[rng.integers(7, size=n - len(alone))] + rng.normal(size=(n - len(alone), d)))
     )
     start = np.concatenate((alone, middles[:2], middles[:2] + 0.5))
     if kind == "near ties":
@@ -62,10 +65,39 @@ def test_passes_in_groups_equal_fresh_ones(kind: str, dtype: str, k: int, weight
     """With several clumps to a cluster, ties, copies, offsets, moves and jumps: the same sums, inertia and changes."""
     assert groups_pay_off(D, k)
     rng = np.random.default_rng(seed)
-    X, start = crowd(kind, 2500, rng)
-    start = start[K - k :]
+    X, start = crowd(kind, 2500, rng, k)
     weights = rng.integers(0, 4, size=2500).astype(np.float64) if weighted else None
     assert len(list(runs(X.astype(dtype), k, seed, 8, weights, start))) == 8
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_wide_rows_in_groups(weighted: bool) -> None:
+    """With 300 features, scanned and moved some at a time."""
+    assert groups_pay_off(300, 120)
+    rng = np.random.default_rng(2)
+    X, start = crowd("clumps", 1500, rng, 120, 300)
+    weights = rng.integers(0, 4, size=1500).astype(np.float64) if weighted else None
+    assert len(list(runs(X.astype(np.float32), 120, 0, 6, weights, start))) == 6
+
+
+def test_more_rows_than_are_grouped_at_a_time() -> None:
+    """A block of 200,000 rows, of which 180,224 are grouped at a time, most of them of few clusters."""
+    X, start = crowd("clumps", 300_000, np.random.default_rng(3), 352)
+    assert groups_pay_off(D, 352)
+    assert len(list(runs(X.astype(np.float32), 352, 0, 4, None, start))) == 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_resumed_passes_in_groups_equal_fresh_ones(seed: int) -> None:
+    """From the end of another run: rows without a label, and tiles that had an owner."""
+    rng = np.random.default_rng(seed)
+    X, start = crowd("clumps", 2500, rng)
+    X = X.astype(np.float32)
+    with blocked(X, (0, 900, 2500), n_threads=2) as blocks:
+        end = run_of(blocks, Track("run", start), 3)
+        for _ in range(4):
+            start, places = changed_start(end, rng, X)
+            end = run_of(blocks, Track.after("run", start, end, places), int(rng.integers(1, 4)))
 
 
 @pytest.mark.parametrize("kind", ["clumps", "near ties", "large"])
