@@ -70,6 +70,17 @@ def test_passes_in_groups_equal_fresh_ones(kind: str, dtype: str, k: int, weight
     assert len(list(runs(X.astype(dtype), k, seed, 8, weights, start))) == 8
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_filled", [1, 2, 3])
+def test_clusters_side_by_side_in_groups_equal_fresh_ones(n_filled: int, dtype: str) -> None:
+    """Rows without gaps between clusters, so that many are nearly as near to a neighbour, at twice their distance."""
+    rng = np.random.default_rng(n_filled)
+    X = np.zeros((24_000, D))
+    X[:, :n_filled] = rng.random((24_000, n_filled))
+    start = X[rng.integers(24_000, size=K)]
+    assert len(list(runs(X.astype(dtype), K, n_filled, 8, None, start))) == 8
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_wide_rows_in_groups(weighted: bool) -> None:
     """With 300 features, scanned and moved some at a time."""
