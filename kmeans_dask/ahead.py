@@ -20,7 +20,7 @@ _OF_WORKERS: Final = (
     "ordering.order_rows", "repeats.first_rows", "rivals.label_rows",
 )  # fmt: skip
 _OF_CLIENTS: Final = (
-    "bounds.add_movements", "draw_kernels.add_gains", "kernels.corner_distance", "kernels.explained",
+    "bounds.add_movements", "gain_kernels.take_best", "kernels.corner_distance", "kernels.explained",
     "kernels.means_of", "kernels.round_totals",
 )  # fmt: skip
 

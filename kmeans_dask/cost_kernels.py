@@ -2,21 +2,32 @@
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, compiled, limbs_of_cost
+from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of_cost
 
 
 @compiled()
-def running_costs(values, weights, factor, running):  # type: ignore[no-untyped-def]
+def running_costs(values, weights, factor, of_tiles, stale, running):  # type: ignore[no-untyped-def]
     """Write the cost of each tile and all before it to running (n_tiles, 3) int64, the lower two limbs whole.
 
-    A row costs weight * value; values (n,) float64, weights (n,) or (0,).
+    A row costs weight * value; values (n,) float64, weights (n,) or (0,). of_tiles (n_tiles, 3): the cost of each tile
+    alone, brought up to date for those that are stale, which then are not.
     """
-    before = np.zeros(3, np.int64)
+    weighted = weights.shape[0] > 0
+    high, middle, low = np.int64(0), np.int64(0), np.int64(0)
     for t in range(running.shape[0]):
-        for i in range(t * TILE, min((t + 1) * TILE, values.shape[0])):
-            add_cost(values, weights, factor, i, before)
-        carry(before)
-        running[t] = before
+        if stale[t]:
+            of_tiles[t, 0] = of_tiles[t, 1] = of_tiles[t, 2] = 0
+            stale[t] = False
+            for i in range(t * TILE, min((t + 1) * TILE, values.shape[0])):
+                h, m, rest = limbs_of_cost((weights[i] * values[i] if weighted else values[i]) * factor)
+                of_tiles[t, 0] += h
+                of_tiles[t, 1] += m
+                of_tiles[t, 2] += rest
+        low += of_tiles[t, 2]
+        middle += of_tiles[t, 1] + (low >> 32)
+        high += of_tiles[t, 0] + (middle >> 32)
+        low, middle = low & 0xFFFFFFFF, middle & 0xFFFFFFFF
+        running[t, 0], running[t, 1], running[t, 2] = high, middle, low
 
 
 @compiled()
@@ -47,7 +58,7 @@ def rows_at(values, weights, factor, running, drawn, found):  # type: ignore[no-
         found[j] = i
 
 
-@compiled()
+@borrowing()
 def add_cost(values, weights, factor, i, limbs):  # type: ignore[no-untyped-def]
     """Add the cost of one row to three accumulators, in place."""
     cost = weights[i] * values[i] if weights.shape[0] > 0 else values[i]
@@ -57,7 +68,7 @@ def add_cost(values, weights, factor, i, limbs):  # type: ignore[no-untyped-def]
     limbs[2] += low
 
 
-@compiled()
+@borrowing()
 def carry(limbs):  # type: ignore[no-untyped-def]
     """Bring the lower two of three limbs into 32 bits, in place."""
     limbs[1] += limbs[2] >> 32
@@ -66,7 +77,7 @@ def carry(limbs):  # type: ignore[no-untyped-def]
     limbs[2] &= 0xFFFFFFFF
 
 
-@compiled()
+@borrowing()
 def exceeds(limbs, others):  # type: ignore[no-untyped-def]
     """Whether a total of whole limbs, (3,), is larger than another."""
     for i in range(3):

@@ -1,5 +1,6 @@
 """Dask arrays with whole rows in each chunk -> blocks, on the current client's workers or here; results by chunk."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +25,9 @@ Array = npt.NDArray[Any]
 Chunk = list[Any]  # rows (n, d), and their weights (n,), one number for all, or None
 _NAME = "sample_weight"
 _PLACE = 1 << 40  # more rows than a chunk holds: first rows of chunks whose sizes are not known yet
+_LOAD_BYTES = (
+    2**22
+)  # of packed rows, up to which small neighbouring chunks make one block: each costs every pass time
 
 
 def blocks_of(X: Any, weights: Any, wishes: Wishes | Preparation) -> tuple[Blocks, Preparation]:
@@ -93,9 +97,12 @@ def _client() -> Any:
     return current_client()
 
 
-def packed(chunk: Chunk, first_row: int, preparation: Preparation) -> list[Block]:
-    """Return the rows of a chunk as blocks, at least one."""
-    rows, weights = _checked(chunk)
+def packed(chunks: Sequence[Chunk], first_row: int, preparation: Preparation) -> list[Block]:
+    """Return the rows of neighbouring chunks as blocks, at least one."""
+    checked = [_checked(chunk) for chunk in chunks]
+    rows = checked[0][0] if len(checked) == 1 else np.concatenate([some for some, _ in checked])
+    parts = [weights for _, weights in checked if weights is not None]
+    weights = np.concatenate(parts) if parts else None
     return api.packed(list(rows.T), preparation, weights, first_row=first_row)
 
 
@@ -133,15 +140,16 @@ def _here(delayed_chunks: list[Any], wishes: Wishes | Preparation) -> tuple[Loca
         if found is None:
             raise _no_rows()
         preparation = found
-    blocks, first_row = list[Block](), 0
-    chunks.reverse()
-    while chunks:
-        chunk = chunks.pop()
-        blocks += packed(chunk, first_row, preparation)
-        first_row += len(chunk[0])
-    if first_row == 0:
+    sizes = [len(chunk[0]) for chunk in chunks]
+    starts = [0, *accumulate(sizes)]
+    if starts[-1] == 0:
         raise _no_rows()
-    return LocalBlocks([block for block in blocks if block.n_rows]), preparation
+    blocks = list[Block]()
+    for load in loads_of(sizes, _row_bytes(preparation), len(os.sched_getaffinity(0))):
+        blocks += packed([chunks[i] for i in load], starts[load[0]], preparation)
+        for i in load:
+            chunks[i] = []
+    return LocalBlocks(blocks), preparation
 
 
 def _on(client: Any, X: Any, chunks: list[Any], wishes: Wishes | Preparation) -> tuple[Blocks, Preparation]:
@@ -154,20 +162,51 @@ def _on(client: Any, X: Any, chunks: list[Any], wishes: Wishes | Preparation) ->
     sizes = X.chunks[0]
     known = not np.isnan(sum(sizes))
     starts = [0, *accumulate(sizes)] if known else [i * _PLACE for i in range(len(chunks))]
-    row_bytes = padded(X.shape[1]) * np.dtype(preparation.dtype).itemsize
-    recipes = [
-        Recipe(
-            packed, (starts[i], preparation), starts[i], int(sizes[i]) if known else 1,
-            max(1, int(sizes[i]) * row_bytes) if known else 1, source=chunk,
+    row_bytes = _row_bytes(preparation)
+    cluster = Cluster(client)
+    n_threads = sum(host.n_threads for host in cluster.awaited_hosts())
+    loads = loads_of(sizes, row_bytes, n_threads) if known else [[i] for i in range(len(chunks))]
+    recipes = []
+    for load in loads:
+        n_rows = int(sum(sizes[i] for i in load)) if known else 1
+        source = delayed(list)([chunks[i] for i in load])
+        first_row = starts[load[0]]
+        recipes.append(
+            Recipe(
+                packed,
+                (first_row, preparation),
+                first_row,
+                n_rows,
+                n_rows * row_bytes if known else 1,
+                source=source,
+            )
         )
-        for i, chunk in enumerate(chunks) if not known or sizes[i]
-    ]  # fmt: skip
-    blocks = DaskBlocks(Cluster(client), recipes)
+    blocks = DaskBlocks(cluster, recipes)
     held.clear()
     if blocks.summary.n_samples == 0:
         blocks.close()
         raise _no_rows()
     return (blocks if known else _numbered(blocks)), preparation
+
+
+def _row_bytes(preparation: Preparation) -> int:
+    """Return the bytes of one packed row."""
+    return padded(len(preparation.feature_names)) * np.dtype(preparation.dtype).itemsize
+
+
+def loads_of(sizes: Sequence[int], row_bytes: int, n_threads: int) -> list[list[int]]:
+    """Return the chunks that hold rows, by their numbers, small neighbours together: not more than a thread's share."""
+    most = min(_LOAD_BYTES, sum(sizes) * row_bytes // n_threads)
+    loads, room = list[list[int]](), 0
+    for i, n_rows in enumerate(sizes):
+        if n_rows == 0:
+            continue
+        if n_rows * row_bytes > room:
+            loads.append([])
+            room = most
+        loads[-1].append(i)
+        room -= n_rows * row_bytes
+    return loads
 
 
 def _head_on(client: Any, chunks: list[Any], wishes: Wishes) -> tuple[list[Any], Preparation]:

@@ -45,10 +45,16 @@ def improve(tile, ball, scan, centroids, offset, room, held):  # type: ignore[no
 
     ball = (centre, radius, largest squared distance) of the rows: in. held = (labels, squared distances): in and out.
     """
-    (columns, to_centre, found), local, (work, new, nearest) = room
-    n = within_reach(ball[0], ball[1], ball[2], columns, to_centre, found)
-    if n == 0:
-        return ball[2]
+    columns, to_centre, found = room[0]
+    nearest = nearest_to(ball[0], columns, to_centre)
+    n = within_reach(ball, to_centre[nearest], to_centre, found)
+    return take_nearest(tile, n, scan, centroids, offset, room, held) if n > 0 else ball[2]
+
+
+@borrowing()
+def take_nearest(tile, n, scan, centroids, offset, room, held):  # type: ignore[no-untyped-def]
+    """Do what `improve` does, given the n centroids that are in question."""
+    (_, _, found), local, (work, new, nearest) = room
     if n <= _FEW:
         for i in range(n):
             nearest[:] = found[i]
@@ -63,16 +69,16 @@ def improve(tile, ball, scan, centroids, offset, room, held):  # type: ignore[no
 
 
 @borrowing()
-def within_reach(centre, radius, farthest, columns, to_centre, found):  # type: ignore[no-untyped-def]
-    """Write to found, in order, which of the columns (d, k) may be closer to a row of a ball; return how many.
+def within_reach(ball, nearest, to_centre, found):  # type: ignore[no-untyped-def]
+    """Write to found, in order, which points may be closer to a row of a ball than its own; return how many.
 
-    farthest: the largest squared distance that its rows have. to_centre (k,): work.
+    ball: see `improve`; to_centre (m,): the points' squared distances to its centre, nearest: the least of them.
     """
-    nearest = nearest_to(centre, columns, to_centre)
-    limit = min(np.sqrt(farthest) + radius, np.sqrt(to_centre[nearest]) + 2.0 * radius)
+    _, radius, farthest = ball
+    limit = min(np.sqrt(farthest) + radius, np.sqrt(nearest) + 2.0 * radius)
     limit = limit * limit * (1.0 + 2.0**-30) + 2.0**-900
     n = 0
-    for j in range(columns.shape[1]):
+    for j in range(to_centre.shape[0]):
         if to_centre[j] <= limit:
             found[n] = j
             n += 1
@@ -155,41 +161,6 @@ def add_costs(values, weights, factor, where, span, limbs):  # type: ignore[no-u
             limbs[1, at] += middle
             limbs[2, at] += low
             limbs[3, at] += 1
-
-
-@compiled()
-def add_gains(tiles, n_rows, balls, choices, weights, factor, state, limbs):  # type: ignore[no-untyped-def]
-    """Add by how much each of the choices (m, d) would lower the rows' costs to limbs (3, m) int64, accumulators.
-
-    balls = (centres, radii) of the tiles, state = (sq_distances (n_rows,), farthest (n_tiles,): the largest of each).
-    """
-    sq_distances, farthest = state
-    new, weighted = np.empty(TILE), weights.shape[0] > 0
-    for t in range(tiles.shape[0]):
-        first = t * TILE
-        rows = min(TILE, n_rows - first)
-        if rows <= 0:
-            continue
-        limit = np.sqrt(farthest[t]) + balls[1][t]
-        limit = limit * limit * (1.0 + 2.0**-30) + 2.0**-900
-        for j in range(choices.shape[0]):
-            away = 0.0
-            for f in range(choices.shape[1]):
-                difference = balls[0][t, f] - choices[j, f]
-                away += difference * difference
-            if away > limit:
-                continue
-            distances_to(tiles[t], choices[j], new)
-            for r in range(rows):
-                held = sq_distances[first + r]
-                if new[r] < held:
-                    weight = weights[first + r] if weighted else 1.0
-                    before, after = (
-                        limbs_of_cost(weight * held * factor),
-                        limbs_of_cost(weight * new[r] * factor),
-                    )
-                    for i in range(3):
-                        limbs[i, j] += before[i] - after[i]
 
 
 @compiled()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import closer, cost_kernels, draw_kernels, kernels, passes, randoms, sums
+from kmeans_dask import closer, draw_kernels, gain_kernels, kernels, passes, randoms, sums
 from kmeans_dask.blocks import Block, Floats, Labels, Offsets, Summary, without_rows
 from kmeans_dask.sums import Limbs
 
@@ -123,37 +123,6 @@ class Running(NamedTuple):
         return int(self.ids[last]), drawn - before
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InOrder:
-    """The costs of the rows of one block that lie in the order of their ids, and those of its tiles added up.
-
-    costs = (squared distances, weights, factor); running (n_tiles, 3): see `cost_kernels.running_costs`.
-    """
-
-    block: Block
-    costs: tuple[Floats, Floats, float]
-    running: Limbs
-
-    @classmethod
-    def of(cls, block: Block, run: str, known: Known) -> "InOrder":
-        """Return the costs under these choices."""
-        costs = nearest(block, run, known)[0], block.weights, sums.scale(known.cost_exponent)
-        running = np.empty((len(block.tiles), 3), np.int64)
-        cost_kernels.running_costs(*costs, running)
-        return cls(block, costs, running)
-
-    def total(self) -> int:
-        """Return the cost of all rows, in units of 2**(exponent - 95)."""
-        return sums.joined(*self.running[-1].tolist())
-
-    def at(self, drawn: Sequence[int]) -> Floats:
-        """Return the rows, (m, d), at which the running cost passes each of `drawn`, below the total."""
-        found = np.empty(len(drawn), np.int64)
-        parts = np.array([sums.parted(some) for some in drawn])
-        cost_kernels.rows_at(*self.costs, self.running, parts, found)
-        return self.block.rows(found)
-
-
 def nearest(block: Block, run: str, known: Known) -> tuple[Floats, Labels]:
     """Return each packed row's squared distance to its nearest choice and that choice's index; 1 and -1 with none.
 
@@ -175,8 +144,8 @@ def _state(block: Block, run: str, known: Known) -> "_State":
     if state.name != name:
         new = known.centroids[state.n_known :]
         closer.take_closest(
-            block.tiles, block.n_rows, passes.balls_of(block), passes.scan_of(new, block.tiles.dtype), new,
-            state.n_known, (state.labels, state.sq_distances, state.farthest),
+            block.tiles, block.n_rows, passes.balls_of(block), passes.scan_of(new, block.tiles.dtype),
+            known.centroids, state.n_known, (state.labels, state.sq_distances, state.farthest),
         )  # fmt: skip
         state.name, state.n_known = name, len(known.centroids)
     block.cache[run] = state
@@ -254,9 +223,9 @@ def gains(blocks: Sequence[Block], run: str, known: Known, choices: Floats) -> L
     limbs = np.zeros((3, len(choices)), np.int64)
     for block in blocks:
         state = _state(block, run, known)
-        draw_kernels.add_gains(
-            block.tiles, block.n_rows, passes.balls_of(block), choices, block.weights,
-            sums.scale(known.cost_exponent), (state.sq_distances, state.farthest), limbs,
+        gain_kernels.add_gains(
+            block.tiles, block.n_rows, passes.balls_of(block), passes.scan_of(choices, block.tiles.dtype), choices,
+            block.weights, sums.scale(known.cost_exponent), (state.sq_distances, state.farthest), limbs,
         )  # fmt: skip
     return sums.added(limbs, np.zeros_like(limbs))
 

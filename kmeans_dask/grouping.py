@@ -19,7 +19,7 @@ _MOST = 2**20  # rows at a time
 _ROWS_EACH = 512  # of a cluster, at a time
 _LEAST = 16  # rows of a cluster, for which it is worth to look at all centroids
 _LEAST_OF_BALL = 64  # rows, for which it is worth to look for rivals
-_STEPS = 256  # of keys that rows are sorted by
+STEPS = 256  # of keys that rows are sorted by
 
 
 @compiled()
@@ -36,7 +36,7 @@ def room_for_groups(tiles, n_clusters):  # type: ignore[no-untyped-def]
     return (
         chosen,
         slab,
-        (np.empty(_STEPS + 1, np.int64), np.empty(m)),
+        (np.empty(STEPS + 1, np.int64), np.empty(m)),
         (lanes, places, np.empty(TILE), np.empty(d4)),
     )
 
@@ -96,13 +96,13 @@ def sort_by(keys, some, order, starts):  # type: ignore[no-untyped-def]
     lowest, highest = np.inf, -np.inf
     for i in range(some.shape[0]):
         lowest, highest = min(lowest, keys[i]), max(highest, keys[i])
-    step = _STEPS / (highest - lowest) if 0.0 < highest - lowest < np.inf else 0.0
+    step = STEPS / (highest - lowest) if 0.0 < highest - lowest < np.inf else 0.0
     starts[:] = 0
     for i in range(some.shape[0]):
         key = (keys[i] - lowest) * step
-        keys[i] = key if 0.0 <= key < _STEPS else _STEPS - 1.0  # of NaN too
+        keys[i] = key if 0.0 <= key < STEPS else STEPS - 1.0  # of NaN too
         starts[int(keys[i]) + 1] += 1
-    for j in range(_STEPS):
+    for j in range(STEPS):
         starts[j + 1] += starts[j]
     for i in range(some.shape[0]):
         j = int(keys[i])

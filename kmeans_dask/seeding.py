@@ -14,11 +14,12 @@ from itertools import pairwise
 import numpy as np
 
 from kmeans_dask import draws, randoms, sums
-from kmeans_dask.blocks import Block, Blocks, Floats
-from kmeans_dask.draws import Buckets, InOrder, Known, Rows
+from kmeans_dask.blocks import Blocks, Floats
+from kmeans_dask.draws import Buckets, Known, Rows
 from kmeans_dask.lloyd import Identity, Limits, lloyd
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.packing import block_of_rows
+from kmeans_dask.reclustering import greedy
 
 ROUNDS = 5
 OVERSAMPLING = 2.0
@@ -50,19 +51,15 @@ def random_rows(blocks: Blocks, n_clusters: int, seed: int) -> Floats:
 
 @dataclass(slots=True)
 class _Chosen:
-    """The centroids chosen so far and the exact cost of all rows under them.
-
-    only: the one block, where its rows lie in the order of their ids.
-    """
+    """The centroids chosen so far and the exact cost of all rows under them."""
 
     blocks: Blocks
     run: str
     known: Known
-    only: Block | None = None
 
     @classmethod
-    def none(cls, blocks: Blocks, run: str, only: Block | None = None) -> "_Chosen":
-        return cls(blocks, run, Known.nothing(blocks.summary), only)
+    def none(cls, blocks: Blocks, run: str) -> "_Chosen":
+        return cls(blocks, run, Known.nothing(blocks.summary))
 
     def add(self, rows: Floats) -> None:
         self.known = self.known.extended(rows)
@@ -73,11 +70,11 @@ class _Chosen:
 
     def draw(self, seed: int, purposes: Sequence[str]) -> Floats | None:
         """Return a row for each purpose, (m, d), drawn in proportion to its cost; None when every row costs nothing."""
-        costs = self._costs()
+        costs = _ByRanges.of(self.blocks, self.run, self.known)
         while not (total := costs.total()):
             if not self._magnified():
                 return None
-            costs = self._costs()
+            costs = _ByRanges.of(self.blocks, self.run, self.known)
         return costs.at([randoms.below(total, seed, purpose) for purpose in purposes])
 
     def best(self, rows: Floats) -> Floats:
@@ -94,11 +91,6 @@ class _Chosen:
         before = self.known.exponent
         self.known = replace(self.known, exponent=sums.exponent(highest))
         return self.known.exponent < before
-
-    def _costs(self) -> "InOrder | _ByRanges":
-        if self.only:
-            return InOrder.of(self.only, self.run, self.known)
-        return _ByRanges.of(self.blocks, self.run, self.known)
 
     def forget(self) -> None:
         self.blocks.map_reduce(draws.forget, self.run, combine=int.__add__)
@@ -143,18 +135,20 @@ def _shifts(n_samples: int) -> tuple[int, ...]:
     return tuple(shift for shift in _SHIFTS if n_samples >> shift >= _FEW or shift == 0)
 
 
-def plus_plus(
-    blocks: Blocks, n_clusters: int, seed: int, n_draws: int | None = None, only: Block | None = None
-) -> Floats:
+def plus_plus(blocks: Blocks, n_clusters: int, seed: int, n_draws: int | None = None) -> Floats:
     """Return up to n_clusters rows, each drawn in proportion to its weighted squared distance to those before.
 
-    n_draws: how many are drawn each time after the first, of which the best is kept; 2 + ln k, as its authors did.
-    only: the one block, where its rows lie in the order of their ids.
+    n_draws: how many are drawn each time after the first, of which the best is kept; see `_draws_for`.
     """
-    chosen = _Chosen.none(blocks, f"plus-plus-{seed}", only)
-    _continue(chosen, n_clusters, seed, n_draws or 2 + int(math.log(n_clusters)))
+    chosen = _Chosen.none(blocks, f"plus-plus-{seed}")
+    _continue(chosen, n_clusters, seed, n_draws or _draws_for(n_clusters))
     chosen.forget()
     return chosen.known.centroids
+
+
+def _draws_for(n_clusters: int) -> int:
+    """Return how many rows greedy k-means++ draws each time, as its authors did."""
+    return 2 + int(math.log(n_clusters))
 
 
 def _continue(chosen: _Chosen, n_clusters: int, seed: int, n_draws: int = 1) -> None:
@@ -198,14 +192,13 @@ class Pool:
             return self
         own_seed = randoms.derived(seed, "recluster")
         block = block_of_rows(self.rows, self.weights)
-        with LocalBlocks([block], n_threads=1) as blocks:
-            return replace(self, order=plus_plus(blocks, n_clusters, own_seed, only=block))
+        return replace(self, order=greedy(block, n_clusters, own_seed, _draws_for(n_clusters)))
 
     def start(self, n_clusters: int) -> Floats:
         """Return n_clusters start centroids; the pool holds more rows than that, or those there are, in order."""
         if self.weights is None or self.order is None:
             return _first(self.rows, n_clusters)
-        with LocalBlocks([block_of_rows(self.rows, self.weights)], n_threads=1) as blocks:
+        with LocalBlocks([block_of_rows(self.rows, self.weights)]) as blocks:
             start = _first(self.order, n_clusters)
             return lloyd(blocks, start, Limits(_RECLUSTER_ITERATIONS), Identity()).centroids
 

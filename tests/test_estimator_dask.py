@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 
-from kmeans_dask import BisectingKMeans, KMeans, MiniBatchKMeans
+from kmeans_dask import BisectingKMeans, KMeans, MiniBatchKMeans, dask_inputs
 from kmeans_dask.errors import DataError, TooFewSamplesError
 from kmeans_dask.lloyd import Progress
+from kmeans_dask.packing import Wishes
 from tests.estimator_data import blobs, same
 
 X = blobs(4000, 4).astype(np.float32)
@@ -129,6 +130,36 @@ def test_each_chunk_is_made_once(where: str, known: bool, tmp_path: Path) -> Non
     assert len(list(tmp_path.iterdir())) == 8
     km.labels_.compute()
     assert len(list(tmp_path.iterdir())) == 16
+
+
+def test_small_chunks_are_packed_together(where: str) -> None:
+    """Neighbours make blocks of up to a thread's share, so that many chunks cost a pass no more than few."""
+    rows, few = da.from_array(X, chunks=(20, 4)), len(os.sched_getaffinity(0)) if where == "here" else 2
+    weights = da.from_array(WEIGHTS, chunks=20)
+    blocks, _ = dask_inputs.blocks_of(rows, weights, Wishes(tuple("abcd"), "float32"))
+    assert few <= blocks.n_blocks <= few + 1
+    assert blocks.summary.n_samples == len(X)
+    assert blocks.summary.n_weighted == np.count_nonzero(WEIGHTS)
+    blocks.close()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "row_bytes", "n_threads", "loads"),
+    [
+        ([5, 5, 5, 5], 4, 2, [[0, 1], [2, 3]]),
+        ([5, 0, 5, 0, 5, 5, 0], 4, 2, [[0, 2], [4, 5]]),
+        ([1, 100, 1, 1], 4, 2, [[0], [1], [2, 3]]),
+        ([2**20, 2**20, 2**20], 4, 1, [[0], [1], [2]]),
+        ([2**19, 2**19, 2**20], 4, 1, [[0, 1], [2]]),
+        ([3], 4, 16, [[0]]),
+        ([0, 0], 4, 2, []),
+    ],
+)
+def test_which_chunks_are_packed_together(
+    sizes: list[int], row_bytes: int, n_threads: int, loads: list[list[int]]
+) -> None:
+    """Those that hold rows, in their order, up to 4 MiB and a thread's share; a larger one stays alone."""
+    assert dask_inputs.loads_of(sizes, row_bytes, n_threads) == loads
 
 
 def test_bad_rows_and_weights(where: str) -> None:

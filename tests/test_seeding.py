@@ -13,6 +13,7 @@ from kmeans_dask.blocks import NO_WEIGHTS, Blocks
 from kmeans_dask.draws import Known
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.packing import block_of_rows
+from kmeans_dask.reclustering import greedy
 from tests import naive
 from tests.blockings import Case, blocked, cases, cut, tables
 
@@ -170,8 +171,7 @@ def test_rows_in_order_are_drawn_as_by_ranges(case: Case, k: int, n_draws: int, 
     block = block_of_rows(case.X.astype(np.float64), NO_WEIGHTS if case.weights is None else case.weights)
     with LocalBlocks([block], n_threads=1) as blocks:
         by_ranges = seeding.plus_plus(blocks, k, seed, n_draws)
-        in_order = seeding.plus_plus(blocks, k, seed, n_draws, only=block)
-    assert in_order.tobytes() == by_ranges.tobytes()
+    assert greedy(block, k, seed, n_draws).tobytes() == by_ranges.tobytes()
 
 
 def test_many_rows_in_order_are_drawn_as_by_ranges() -> None:
@@ -179,8 +179,8 @@ def test_many_rows_in_order_are_drawn_as_by_ranges() -> None:
     rng = np.random.default_rng(0)
     block = block_of_rows(rng.normal(size=(20_000, 3)), 10.0 ** rng.uniform(-9, 9, size=20_000))
     with LocalBlocks([block], n_threads=1) as blocks:
-        by_ranges, in_order = (seeding.plus_plus(blocks, 30, 1, only=only) for only in (None, block))
-    assert in_order.tobytes() == by_ranges.tobytes()
+        by_ranges = seeding.plus_plus(blocks, 30, 1, 5)
+    assert greedy(block, 30, 1, 5).tobytes() == by_ranges.tobytes()
 
 
 def test_greedy_plus_plus_takes_the_best_of_the_rows_it_draws() -> None:
@@ -272,7 +272,7 @@ def test_rows_by_their_choices_get_what_tiles_get(X: np.ndarray, n_before: int, 
     draw_kernels.take_closer(block.tiles, len(X), balls, first, before, 0, state)
     others = tuple(part.copy() for part in state)
     draw_kernels.take_closer(block.tiles, len(X), balls, scan, after, n_before, state)
-    closer.take_closer_by_choice(block.tiles, len(X), scan, after, n_before, others)
+    closer.take_closer_by_choice(block.tiles, len(X), scan, np.concatenate((before, after)), n_before, others)
     assert [part.tolist() for part in others] == [part.tolist() for part in state]
 
 
