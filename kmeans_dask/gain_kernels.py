@@ -179,9 +179,10 @@ def take_best(tiles, n_rows, balls, weights, factor, rows, room, state):  # type
         for f in range(choices.shape[1]):
             choices[i, f] = tiles[rows[i] // TILE, f, rows[i] % TILE]
     write_scan(choices, scan[2][1], scan[0], scan[1], scan[2][0])
-    limbs[:] = 0
-    of_rows = sq_distances, farthest, limits
-    gain_of_each(tiles, n_rows, balls, scan, choices, weights, factor, of_rows, limbs, reached)
+    limbs[:], reached[:] = 0, True
+    if rows.shape[0] > 1:
+        of_rows = sq_distances, farthest, limits
+        gain_of_each(tiles, n_rows, balls, scan, choices, weights, factor, of_rows, limbs, reached)
     best, new = 0, np.empty(TILE)
     for j in range(rows.shape[0]):
         carry(limbs[:, j])
