@@ -11,17 +11,17 @@ from typing import Final
 from kmeans_dask.kernel_cache import read, start
 
 _BOTH: Final = (
-    "draw_kernels.add_costs", "draw_kernels.take_closer", "kernels.add_extremes", "kernels.distances_of_rows",
-    "kernels.total_of", "ledgers.sums_of_tiles", "pruning.relabel_rows", "rivals.balls_of", "scans.write_scan",
+    "closer.take_closest", "kernels.add_extremes", "kernels.distances_of_rows", "kernels.total_of",
+    "ledgers.sums_of_tiles", "pruning.relabel_rows", "rivals.balls_of", "scans.write_scan",
 )  # fmt: skip
 _OF_WORKERS: Final = (
-    "bounds.widen", "draw_kernels.draw_rows", "kernels.add_column", "kernels.add_values", "kernels.count_rows",
-    "kernels.pack_column", "kernels.plain_sums", "ordering.deal_rows", "ordering.gather_tiles",
+    "bounds.widen", "draw_kernels.add_costs", "draw_kernels.draw_rows", "kernels.add_column", "kernels.add_values",
+    "kernels.count_rows", "kernels.pack_column", "kernels.plain_sums", "ordering.deal_rows", "ordering.gather_tiles",
     "ordering.order_rows", "repeats.first_rows", "rivals.label_rows",
 )  # fmt: skip
 _OF_CLIENTS: Final = (
-    "bounds.add_movements", "gain_kernels.take_best", "kernels.corner_distance", "kernels.explained",
-    "kernels.means_of", "kernels.round_totals",
+    "bounds.add_movements", "cost_kernels.rows_at", "cost_kernels.running_costs", "gain_kernels.take_best",
+    "kernels.corner_distance", "kernels.explained", "kernels.means_of", "kernels.round_totals",
 )  # fmt: skip
 
 

@@ -104,9 +104,8 @@ class Summary:
 
     n_samples: int
     n_weighted: int  # rows of positive weight
-    lowest: (
-        Floats  # (n_features,) over the kept rows; zeros without rows, NaN without a value that is not null
-    )
+    # (n_features,) over the kept rows; zeros without rows, NaN without a value that is not null
+    lowest: Floats
     highest: Floats
     highest_weight: float
 

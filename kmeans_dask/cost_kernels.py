@@ -50,11 +50,11 @@ def rows_at(values, weights, factor, running, drawn, found):  # type: ignore[no-
             before[:] = running[first - 1]
         i = first * TILE
         add_cost(values, weights, factor, i, before)
-        carry(before)
+        carry_over(before)
         while not exceeds(before, drawn[j]):
             i += 1
             add_cost(values, weights, factor, i, before)
-            carry(before)
+            carry_over(before)
         found[j] = i
 
 
@@ -69,7 +69,7 @@ def add_cost(values, weights, factor, i, limbs):  # type: ignore[no-untyped-def]
 
 
 @borrowing()
-def carry(limbs):  # type: ignore[no-untyped-def]
+def carry_over(limbs):  # type: ignore[no-untyped-def]
     """Bring the lower two of three limbs into 32 bits, in place."""
     limbs[1] += limbs[2] >> 32
     limbs[0] += limbs[1] >> 32

@@ -166,6 +166,8 @@ def _on(client: Any, X: Any, chunks: list[Any], wishes: Wishes | Preparation) ->
     cluster = Cluster(client)
     n_threads = sum(host.n_threads for host in cluster.awaited_hosts())
     loads = loads_of(sizes, row_bytes, n_threads) if known else [[i] for i in range(len(chunks))]
+    if not loads:
+        raise _no_rows()
     recipes = []
     for load in loads:
         n_rows = int(sum(sizes[i] for i in load)) if known else 1
@@ -195,18 +197,19 @@ def _row_bytes(preparation: Preparation) -> int:
 
 
 def loads_of(sizes: Sequence[int], row_bytes: int, n_threads: int) -> list[list[int]]:
-    """Return the chunks that hold rows, by their numbers, small neighbours together: not more than a thread's share."""
-    most = min(_LOAD_BYTES, sum(sizes) * row_bytes // n_threads)
-    loads, room = list[list[int]](), 0
+    """Return the chunks that hold rows, by their numbers, neighbours together.
+
+    A load is about 4 MiB, or an equal part of them that each thread gets as many of; a larger chunk stays alone.
+    """
+    total = sum(sizes) * row_bytes
+    n_loads = n_threads * -(-total // (n_threads * _LOAD_BYTES))
+    loads, before = dict[int, list[int]](), 0
     for i, n_rows in enumerate(sizes):
-        if n_rows == 0:
-            continue
-        if n_rows * row_bytes > room:
-            loads.append([])
-            room = most
-        loads[-1].append(i)
-        room -= n_rows * row_bytes
-    return loads
+        if n_rows > 0:
+            middle = before + n_rows * row_bytes // 2
+            loads.setdefault(middle * n_loads // total, []).append(i)
+        before += n_rows * row_bytes
+    return list(loads.values())
 
 
 def _head_on(client: Any, chunks: list[Any], wishes: Wishes) -> tuple[list[Any], Preparation]:

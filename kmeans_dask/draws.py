@@ -123,6 +123,12 @@ class Running(NamedTuple):
         return int(self.ids[last]), drawn - before
 
 
+def purposes(n_taken: int, n_draws: int) -> list[str]:
+    """Return what the numbers are named that k-means++ draws after some rows; the first row is drawn once."""
+    others = [f"plus plus {n_taken} draw {i}" for i in range(1, n_draws)] if n_taken else []
+    return [f"plus plus {n_taken}", *others]
+
+
 def nearest(block: Block, run: str, known: Known) -> tuple[Floats, Labels]:
     """Return each packed row's squared distance to its nearest choice and that choice's index; 1 and -1 with none.
 

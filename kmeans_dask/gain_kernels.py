@@ -5,7 +5,7 @@ As in a scan, scores with rounding only say which rows may be closer; their dist
 
 import numpy as np
 
-from kmeans_dask.cost_kernels import carry, exceeds
+from kmeans_dask.cost_kernels import carry_over, exceeds
 from kmeans_dask.draw_kernels import distances_to
 from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of_cost
 from kmeans_dask.scans import AT_ONCE, add_features, begin_scores, squares_of_tile, write_scan
@@ -18,20 +18,19 @@ def add_gains(tiles, n_rows, balls, scan, choices, weights, factor, state, limbs
     balls = (centres, radii) of the tiles, scan of the choices, state = (sq_distances (n_rows,), farthest (n_tiles,):
     the largest of each tile).
     """
-    limits = np.empty((tiles.shape[0], TILE), tiles.dtype)
-    lower_limits(tiles, n_rows, scan[2], state[0], np.ones(tiles.shape[0], np.bool_), limits)
     reached = np.empty((tiles.shape[0], scan[1].shape[0]), np.bool_)
-    gain_of_each(tiles, n_rows, balls, scan, choices, weights, factor, (*state, limits), limbs, reached)
+    unknown = np.empty((0, TILE), tiles.dtype)
+    gain_of_each(tiles, n_rows, balls, scan, choices, weights, factor, (*state, unknown), limbs, reached)
 
 
 @compiled()
 def gain_of_each(tiles, n_rows, balls, scan, choices, weights, factor, state, limbs, reached):  # type: ignore[no-untyped-def]
     """Do what `add_gains` does; write which tiles, (n_tiles, k4), have rows that a choice may be closer to.
 
-    state = (sq_distances, farthest, limits: see `lower_limits`).
+    state = (sq_distances, farthest, limits: see `lower_limits`, or (0, 128): found anew).
     """
-    sq_distances, farthest, limits = state
-    room = room_for_scores(tiles, scan)
+    sq_distances, farthest, known = state
+    room, of_tile = room_for_scores(tiles, scan), np.empty(TILE, tiles.dtype)
     reached[:] = False
     for t in range(tiles.shape[0]):
         first = t * TILE
@@ -40,12 +39,15 @@ def gain_of_each(tiles, n_rows, balls, scan, choices, weights, factor, state, li
         if stop <= first or not any_within(balls[0][t], balls[1][t], farthest[t], choices, near):
             continue
         held, some = sq_distances[first:stop], weights[first:stop] if weights.shape[0] > 0 else weights
+        limits = known[t] if known.shape[0] > 0 else of_tile
+        if known.shape[0] == 0:
+            limits_of_rows(tiles[t], scan[2], held, room[0], limits)
         for j in range(0, choices.shape[0], 4):
             if near[j] or near[j + 1] or near[j + 2] or near[j + 3]:
                 score_four(tiles[t], scan, j, room)
             for q in range(4):
                 if near[j + q]:
-                    n = rows_below(room[1][q], limits[t], stop - first, room[2])
+                    n = rows_below(room[1][q], limits, stop - first, room[2])
                     near[j + q] = n > 0
                     gain(tiles[t], room[2][:n], choices[j + q], held, some, factor, limbs[:, j + q])
 
@@ -108,7 +110,7 @@ def limits_of_rows(tile, doubts, held, work, limits):  # type: ignore[no-untyped
 
 @borrowing()
 def score_four(tile, scan, j, room):  # type: ignore[no-untyped-def]
-    """Write the scores of a tile's rows for four centroids from j on, as the scan adds them up."""
+    """Write the scores of a tile's rows for four centroids from j on, added up as the scan does, up to rounding."""
     work, scores, _, nothing = room
     flat, of_all, d4 = tile.reshape(-1), scores.reshape(-1), tile.shape[0]
     some_features(flat, scan[0], scan[1], j, 0, min(AT_ONCE, d4), of_all)
@@ -118,7 +120,7 @@ def score_four(tile, scan, j, room):  # type: ignore[no-untyped-def]
             of_all[i] += work[i]
 
 
-@borrowing()
+@borrowing(fastmath={"contract"})
 def some_features(flat, negative, squares, j, first, stop, scores):  # type: ignore[no-untyped-def]
     """Write the scores for four centroids from j on, of some features alone, (4 * 128,)."""
     begin_scores(flat, TILE, negative, squares, j, first, scores)
@@ -185,7 +187,7 @@ def take_best(tiles, n_rows, balls, weights, factor, rows, room, state):  # type
         gain_of_each(tiles, n_rows, balls, scan, choices, weights, factor, of_rows, limbs, reached)
     best, new = 0, np.empty(TILE)
     for j in range(rows.shape[0]):
-        carry(limbs[:, j])
+        carry_over(limbs[:, j])
         if exceeds(limbs[:, j], limbs[:, best]):
             best = j
     for t in range(tiles.shape[0]):

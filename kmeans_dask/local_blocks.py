@@ -96,10 +96,8 @@ class LocalBlocks:
             def work() -> None:
                 for i in left:
                     found[i] = outcome_of(partial(fn, self._groups[i]))
-                    if not found[i][0]:
-                        deque(
-                            left, 0
-                        )  # after an error nobody starts another; those before it have been started
+                    if not found[i][0]:  # nobody starts another; those before it have been started
+                        deque(left, 0)
 
             helpers: list[Future[None]] = []
             try:
@@ -108,9 +106,8 @@ class LocalBlocks:
                 work()
             finally:
                 deque(left, 0)
-                wait(
-                    [helper for helper in helpers if not helper.cancel()]
-                )  # not for one that waits for a thread
+                # Not for one that waits for a thread.
+                wait([helper for helper in helpers if not helper.cancel()])
             return list(map(value_of, found))
         finally:
             self._alone.release()

@@ -54,9 +54,8 @@ def _places(n_rows: int) -> npt.NDArray[np.int64]:
 @borrowing()
 def gathered(rows, order, tile):  # type: ignore[no-untyped-def]
     """Write up to 128 of the rows, those in this order, to a tile (d4, 128)."""
-    for f in range(
-        0, rows.shape[1], 4
-    ):  # the first features fetch a cache line of every row, all of them at once
+    # The first features fetch a cache line of every row, all of them at once.
+    for f in range(0, rows.shape[1], 4):
         x0, x1, x2, x3 = tile[f], tile[f + 1], tile[f + 2], tile[f + 3]
         for r in range(order.shape[0]):
             row = rows[order[r], f : f + 4]

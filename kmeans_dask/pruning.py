@@ -25,9 +25,8 @@ _PATIENCE = 8  # for how many looks at a tile not to look for rivals after there
 def open_rows(thresholds, labels, slack, which):  # type: ignore[no-untyped-def]
     """Write which rows must be scanned, those whose centroids may have moved past their slack; return how many."""
     n_open = 0
-    for r in range(
-        labels.shape[0]
-    ):  # NaN, beyond float32, and -inf, where there is no label (-1), are always open
+    # NaN, beyond float32, and -inf, where there is no label (-1), are always open.
+    for r in range(labels.shape[0]):
         which[r] = 0 if thresholds[labels[r]] < slack[r] else 1
         n_open += which[r]
     if n_open == 0:

@@ -6,12 +6,10 @@ It takes the rows that `seeding.plus_plus` takes of them, bit by bit: the same d
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import cost_kernels, gain_kernels, passes, randoms, sums
+from kmeans_dask import cost_kernels, draws, gain_kernels, passes, randoms, sums
 from kmeans_dask.blocks import Block, Floats, padded, summarise
 from kmeans_dask.draws import Known
 from kmeans_dask.kernels import TILE
-
-Places = npt.NDArray[np.int64]
 
 
 def greedy(block: Block, n_clusters: int, seed: int, n_draws: int) -> Floats:
@@ -54,9 +52,8 @@ def _room(block: Block, m: int) -> tuple[Floats, passes.Scan, sums.Limbs, npt.ND
 
 
 def _drawn(total: int, seed: int, n_taken: int, n_draws: int) -> npt.NDArray[np.int64]:
-    """Return the limbs, (m, 3), of numbers below the total; the first row is drawn once."""
-    others = [f"plus plus {n_taken} draw {i}" for i in range(1, n_draws)] if n_taken else []
-    purposes = [f"plus plus {n_taken}", *others]
+    """Return the limbs, (m, 3), of numbers below the total."""
+    purposes = draws.purposes(n_taken, n_draws)
     return np.array([sums.parted(randoms.below(total, seed, purpose)) for purpose in purposes])
 
 

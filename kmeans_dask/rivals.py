@@ -19,9 +19,8 @@ def balls_of(tiles, n_rows, centres, radii):  # type: ignore[no-untyped-def]
         radii[t] = ball_of(tiles[t], min(TILE, n_rows - t * TILE), centres[t])
 
 
-@compiled(
-    fastmath={"reassoc", "contract"}
-)  # any centre will do, and what rounding does to the radius is allowed for
+# Any centre will do, and what rounding does to the radius is allowed for.
+@compiled(fastmath={"reassoc", "contract"})
 def ball_of(lanes, n_rows, centre):  # type: ignore[no-untyped-def]
     """Write the centre (d,) of a ball around the rows in the first lanes; return its radius, rounded up."""
     sq_distances = np.zeros(TILE)

@@ -153,8 +153,7 @@ def _draws_for(n_clusters: int) -> int:
 
 def _continue(chosen: _Chosen, n_clusters: int, seed: int, n_draws: int = 1) -> None:
     while (n := len(chosen.known.centroids)) < n_clusters:
-        others = [f"plus plus {n} draw {i}" for i in range(1, n_draws)] if n else []
-        rows = chosen.draw(seed, [f"plus plus {n}", *others])
+        rows = chosen.draw(seed, draws.purposes(n, n_draws))
         if rows is None:
             return
         chosen.add(chosen.best(rows))
@@ -198,7 +197,7 @@ class Pool:
         """Return n_clusters start centroids; the pool holds more rows than that, or those there are, in order."""
         if self.weights is None or self.order is None:
             return _first(self.rows, n_clusters)
-        with LocalBlocks([block_of_rows(self.rows, self.weights)]) as blocks:
+        with LocalBlocks([block_of_rows(self.rows, self.weights)], n_threads=1) as blocks:
             start = _first(self.order, n_clusters)
             return lloyd(blocks, start, Limits(_RECLUSTER_ITERATIONS), Identity()).centroids
 

@@ -7,6 +7,7 @@ depends on its arguments alone, also when it is repeated or when a block is new 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,11 @@ class State:
     radii: Floats  # (k,): see `Partials`
     changed: int = 0
 
+    def is_of(self, blocks: Sequence[Block]) -> bool:
+        """Whether these very blocks are what it is remembered of."""
+        caches = [block.cache for block in blocks]
+        return len(self.caches) == len(caches) and all(map(is_, self.caches, caches))
+
 
 def lloyd_pass(blocks: Sequence[Block], step: Step) -> Partials:
     """Label every row with its nearest centroid and return the sums of each cluster; in the first pass all change."""
@@ -103,10 +109,7 @@ def _remembered(blocks: Sequence[Block], run: str) -> State | None:
     leaves nothing half-changed.
     """
     state = blocks[0].cache.pop(run, None)
-    if not isinstance(state, State) or len(state.caches) != len(blocks):
-        return None
-    ours = all(cache is block.cache for cache, block in zip(state.caches, blocks, strict=True))
-    return state if ours else None
+    return state if isinstance(state, State) and state.is_of(blocks) else None
 
 
 def _ended(blocks: Sequence[Block], end: End) -> State | None:
@@ -121,10 +124,9 @@ def remembered_labels(blocks: Sequence[Block], run: str, name: str) -> list[Labe
     None where only those of distinct rows are known.
     """
     state = blocks[0].cache.get(run)
-    if not isinstance(state, State) or len(state.caches) != len(blocks) or state.names[1] != name:
+    if not isinstance(state, State) or state.names[1] != name or not state.is_of(blocks):
         return None
-    ours = all(cache is block.cache for cache, block in zip(state.caches, blocks, strict=True))
-    return [labels for labels, *_ in state.known] if ours else None
+    return [labels for labels, *_ in state.known]
 
 
 def rename(blocks: Sequence[Block], end: End, run: str) -> list[Labels] | None:

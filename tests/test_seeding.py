@@ -277,20 +277,33 @@ def test_rows_by_their_choices_get_what_tiles_get(X: np.ndarray, n_before: int, 
 
 
 def test_many_new_choices_are_taken_by_the_choices_that_rows_have() -> None:
-    """Of rows and new choices enough that this is done, no bit differs from one choice after the other."""
-    X = np.random.default_rng(0).normal(size=(6000, 4)) + 9 * np.random.default_rng(1).integers(
-        0, 3, (6000, 1)
+    """Of rows and choices enough that this is done, some at a time, no bit differs from those of plain distances."""
+    X = np.random.default_rng(0).normal(size=(10_000, 4)) + 9 * np.random.default_rng(1).integers(
+        0, 3, (10_000, 1)
     )
-    chosen = X[::20]
+    chosen = X[::9]
     with blocked(X) as blocks:
-        known = Known.nothing(blocks.summary).extended(chosen[:40])
+        known = Known.nothing(blocks.summary).extended(chosen[:200])
         draws.nearest(blocks.blocks[0], "run", known)
-        found = draws.nearest(blocks.blocks[0], "run", known.extended(chosen[40:]))
-        alone = Known.nothing(blocks.summary)
-        for row in chosen:
-            alone = alone.extended(row[None])
-            expected = draws.nearest(blocks.blocks[0], "one by one", alone)
-    assert [part.tolist() for part in found] == [part.tolist() for part in expected]
+        sq_distances, labels = draws.nearest(blocks.blocks[0], "run", known.extended(chosen[200:]))
+        row_ids = blocks.blocks[0].row_ids()
+    expected = np.zeros((len(X), len(chosen)))
+    for f in range(4):
+        expected += (X[row_ids, f][:, None] - chosen[:, f]) ** 2
+    assert np.array_equal(sq_distances, expected.min(axis=1))
+    assert np.array_equal(labels, expected.argmin(axis=1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_wide_rows_in_order_are_drawn_as_by_ranges(dtype: type) -> None:
+    """The same where scores are added up from parts of the features."""
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(300, 261)) + 5 * rng.integers(0, 4, size=(300, 1))).astype(dtype).astype(np.float64)
+    block = block_of_rows(X)
+    with LocalBlocks([block], n_threads=1) as blocks:
+        by_ranges = seeding.plus_plus(blocks, 20, 3, 4)
+    assert block.tiles.dtype == dtype
+    assert greedy(block, 20, 3, 4).tobytes() == by_ranges.tobytes()
 
 
 def test_rows_are_drawn_by_their_uniform_numbers() -> None:
