@@ -199,7 +199,7 @@ def _row_bytes(preparation: Preparation) -> int:
 def loads_of(sizes: Sequence[int], row_bytes: int, n_threads: int) -> list[list[int]]:
     """Return the chunks that hold rows, by their numbers, neighbours together.
 
-    A load is about 4 MiB, or an equal part of them that each thread gets as many of; a larger chunk stays alone.
+    A load is about 4 MiB, or less, so that each thread gets as many of them; no chunk is cut.
     """
     total = sum(sizes) * row_bytes
     n_loads = n_threads * -(-total // (n_threads * _LOAD_BYTES))
