@@ -148,4 +148,6 @@ async def holders_of(client: Client, keys: Sequence[str]) -> dict[str, Sequence[
 
 async def _scheduler_says(client: Client, op: str, **message: Any) -> Any:
     with scheduler_asked():
+        if client.scheduler is None:  # the client has noticed that it is gone
+            raise CommClosedError("the client has lost its scheduler")
         return await asyncio.wait_for(getattr(client.scheduler, op)(**message), _SCHEDULER_SECONDS)

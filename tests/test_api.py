@@ -503,6 +503,7 @@ def test_the_public_names() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # it compiles everything anew
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for the oldest x86-64")
 def test_other_processors_give_the_same_bits(tmp_path: Path) -> None:
     """Compiled for this processor, or for the oldest of its kind: the same bytes."""
