@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from kmeans_dask.blocks import Floats
 from kmeans_dask.kernels import borrowing, compiled
-from kmeans_dask.rivals import apart
+from kmeans_dask.rivals import apart, sq_distances_to
 
-_MOST = 512  # clusters; more have too many pairs
+_FEW, _MOST = 512, 2048  # clusters whose pairs are kept at any number of rows, and at many
+_AT_ONCE = 8  # what part of the distances of a centroid all of them cost, made together
+_ROWS_EACH = 64  # of a cluster, which are many: a pass over them takes far longer than a look at all pairs
 
 
 @dataclass(slots=True, eq=False)
@@ -33,9 +35,10 @@ class Bounds:
     drift: float = 0.0
 
     @classmethod
-    def of(cls, n_clusters: int) -> Self:
-        """Return the bounds at the start of a run."""
-        n_owed = n_clusters if n_clusters <= _MOST else 0
+    def of(cls, n_clusters: int, n_rows: int = 0) -> Self:
+        """Return the bounds at the start of a run over so many rows."""
+        pays_off = n_clusters <= _FEW or (n_clusters <= _MOST and n_rows >= _ROWS_EACH * n_clusters)
+        n_owed = n_clusters if pays_off else 0
         return cls(np.zeros((2, n_clusters)), np.zeros(n_clusters, np.float32), np.zeros((n_owed, n_owed)))
 
     def copy(self) -> "Bounds":
@@ -92,11 +95,11 @@ def add_movements(before, after, radii, bounds):  # type: ignore[no-untyped-def]
     first, second = np.argmax(movements), 0.0
     for j in range(k):
         second = second if j == first else max(second, movements[j])
-    rise = 0.0
+    rise, columns, sq_distances = 0.0, after.T.copy(), np.empty(k)
     for j in range(k):
         moved[0, j] += movements[j]
         if owed.shape[0] > 0:
-            moved[1, j] += approach(after, movements, radii[j], j, owed[j])
+            moved[1, j] += approach(after, columns, movements, radii[j], j, owed[j], sq_distances)
         else:
             moved[1, j] += second if j == first else movements[first]
         threshold = np.float32((moved[0, j] + moved[1, j]) * (1.0 + 2.0**-20))
@@ -107,18 +110,26 @@ def add_movements(before, after, radii, bounds):  # type: ignore[no-untyped-def]
 
 
 @borrowing()
-def approach(centroids, movements, radius, j, owed):  # type: ignore[no-untyped-def]
+def approach(centroids, columns, movements, radius, j, owed, sq_distances):  # type: ignore[no-untyped-def]
     """Return by how much others may have come nearer to the rows of cluster j since that was counted last.
 
-    Its rows lie within the radius. owed (k,): the movements of others that were not counted, in; and out those of
-    centroids that can be nearest to none of its rows.
+    Its rows lie within the radius. columns (d, k): the centroids'. owed (k,): the movements of others that were not
+    counted, in; and out those of centroids that can be nearest to none of its rows. sq_distances (k,): work.
     """
+    k, n_owed = owed.shape[0], 0
+    for i in range(k):
+        owed[i] += movements[i]
+        n_owed += owed[i] > 0.0
+    at_once = n_owed * _AT_ONCE > k
+    if at_once:
+        sq_distances_to(centroids[j], columns, sq_distances)
     reach = 2.0 * radius * (1.0 + 2.0**-30) + 2.0**-500
     most = 0.0
-    for i in range(owed.shape[0]):
-        owed[i] += movements[i]
-        if i != j and owed[i] > most and not apart(centroids[j], centroids[i]) > reach:
-            most = owed[i]
-    for i in range(owed.shape[0]):
+    for i in range(k):
+        if i != j and owed[i] > most:
+            far = np.sqrt(sq_distances[i]) if at_once else apart(centroids[j], centroids[i])
+            if not far > reach:
+                most = owed[i]
+    for i in range(k):
         owed[i] = owed[i] if owed[i] > most else 0.0
     return most

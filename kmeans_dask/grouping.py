@@ -154,7 +154,7 @@ def name_owner(n, label, lead, farthest, thresholds, rows_found):  # type: ignor
         labels[r], slack[r], distances[r] = label, allowed, farthest
 
 
-@borrowing()
+@borrowing(inline="always")
 def relabel_groups(ledger, tiles, n_chosen, far_scan, near_room, groups, few, waiting, rows_found, state):  # type: ignore[no-untyped-def]
     """Scan the chosen rows in groups of one cluster; return how many wait to be scanned, and how many labels changed.
 
@@ -199,7 +199,7 @@ def relabel_groups(ledger, tiles, n_chosen, far_scan, near_room, groups, few, wa
     return n_pending, changed
 
 
-@borrowing()
+@borrowing(inline="always")
 def relabel_near(ledger, slab, a, far_scan, near_room, group, few, rows_found, state):  # type: ignore[no-untyped-def]
     """Scan the rows of cluster a, nearest first, while not too many centroids are in question.
 
@@ -234,7 +234,7 @@ def relabel_near(ledger, slab, a, far_scan, near_room, group, few, rows_found, s
     return done, changed
 
 
-@borrowing()
+@borrowing(inline="always")
 def relabel_far(ledger, slab, far_scan, near_room, group, waiting, rows_found, state):  # type: ignore[no-untyped-def]
     """Scan rows in this order by balls around them, or let them wait; return how many do, and how many labels changed.
 

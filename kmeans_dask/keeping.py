@@ -1,12 +1,13 @@
 """What a scan has found of rows, noted: their labels and slack, the sums of their clusters, and how far these reach.
 
-state = (labels, slack, owners, gaps, radii, the least of these): see `pruning.relabel_rows`; ledger: see `ledgers`.
+state = (labels, slack, owners, gaps, found): see `pruning.relabel_rows`; ledger: see `ledgers`.
 """
 
 import numpy as np
 
 from kmeans_dask.kernels import borrowing
 from kmeans_dask.ledgers import count_copies, move_rows, move_tile
+from kmeans_dask.radii import find_rows
 
 
 @borrowing()
@@ -37,22 +38,8 @@ def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type:
         which[count], old[count], new[count] = r, most if whole else -1, label
         count += not (whole and label == most)
     move_rows(ledger, lanes, places, count)
-    reach_rows(state[4], state[5], rows_found, n)
+    find_rows(state[4], ledger[4], places, rows_found)
     owners[t], gaps[t] = -1, -np.inf
-
-
-@borrowing(inline="always")
-def reach_rows(radii, least, rows_found, n):  # type: ignore[no-untyped-def]
-    """Widen the radii of clusters, of which none is below the least, to the first n scanned rows."""
-    labels, distances = rows_found[0], rows_found[2]
-    n_beyond = 0
-    for r in range(n):
-        n_beyond += distances[r] > least
-    if n_beyond == 0:
-        return
-    for r in range(n):
-        if not distances[r] <= radii[labels[r]]:
-            radii[labels[r]] = distances[r]
 
 
 @borrowing(inline="always")
@@ -67,7 +54,7 @@ def count_moves(ledger, places, m):  # type: ignore[no-untyped-def]
     return n
 
 
-@borrowing(inline="always")
+@borrowing()
 def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-untyped-def]
     """Note the labels and slack of scanned rows, and move those whose label changed; return how many did."""
     labels, slack = state[0], state[1]
@@ -79,7 +66,7 @@ def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-unty
         which[changed], old[changed], new[changed] = r, labels[at], label
         changed += labels[at] != label
         labels[at] = label
-    reach_rows(state[4], state[5], rows_found, places.shape[0])
+    find_rows(state[4], ledger[4], places, rows_found)
     move_rows(ledger, lanes, places, changed)
     return count_moves(ledger, places, changed)
 
@@ -90,9 +77,9 @@ def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state)
 
     farthest: how far its rows are from that centroid, at most.
     """
-    labels, _, owners, gaps, radii, _ = state
-    if not farthest <= radii[label]:
-        radii[label] = farthest
+    labels, _, owners, gaps, (distances, _) = state
+    if not farthest <= distances[label]:
+        distances[label] = farthest
     first, stop = places[0], places[0] + places.shape[0]
     old = np.int32(-1) if step[2] else owners[t]
     threshold = np.float64(step[0][label])

@@ -148,7 +148,8 @@ def lloyd(
     motion: Motion = FREE, trial: Trial = NO_TRIAL,
 ) -> Fit:  # fmt: skip
     """Run from the start centroids, (k, d) float64 in the prepared space, until a limit or no label changes."""
-    path = Track.after(identity.run, start, *trial.after) if trial.after else Track(identity.run, start)
+    way = identity.run, start, blocks.summary.n_samples
+    path = Track.after(*way, *trial.after) if trial.after else Track(*way)
     run = _Run(blocks, limits, identity, hook, motion, trial, path, trial.squares)
     while run.stop is None:
         run.iterate()

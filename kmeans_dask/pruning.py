@@ -15,6 +15,7 @@ from kmeans_dask.grouping import relabel_groups, room_for_groups
 from kmeans_dask.keeping import begin_rows, keep_rows, own
 from kmeans_dask.kernels import TILE, borrowing, compiled
 from kmeans_dask.ledgers import count_copies, room_for_moves
+from kmeans_dask.radii import find_owned
 from kmeans_dask.rivals import narrow, reach_of, rivals, room_for
 from kmeans_dask.scans import FEW, judge, room_for_rows
 
@@ -83,7 +84,7 @@ def gather_lanes(tile, which, lanes, filled):  # type: ignore[no-untyped-def]
             y0[lane], y1[lane], y2[lane], y3[lane] = x0[r], x1[r], x2[r], x3[r]
 
 
-@borrowing()
+@borrowing(inline="always")
 def relabel_few(ledger, tiles, t, which, rivals_scan, few, rows_found, state):  # type: ignore[no-untyped-def]
     """Gather chosen rows of a tile and scan them against its rivals; return how many labels changed."""
     near, centroids, thresholds, candidates, bound = rivals_scan
@@ -129,15 +130,14 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
     block = (tiles, n_rows, weights, copies), balls = (centres, radii), tile_sums = (high, low), scan: see
     `scans.judge`: in. step = (thresholds (k,) float32, drift, fresh), factors (d + 1,): in. totals: see `ledgers`, from
     zero when fresh. state = (labels (n_rows,) int32, slack (n_rows,) float32, owners (n_tiles,) int32, gaps (n_tiles,)
-    float64, radii (k,) float64: how far the rows of each cluster are from its centroid, at most): in and out.
+    float64, found: see `radii`): in and out.
     A row is looked at when the threshold of its cluster, see `bounds`, reaches its slack; an owned tile likewise, as a
     whole. gaps: the threshold, or for tiles without an owner the drift, at which a tile must be looked at. owners: the
     centroid nearest to all rows, or -1, or less where rivals were found to be too many, and are not looked for again
     the next times.
     """
-    tiles, _, weights, copies = block
+    tiles, n_rows, weights, copies = block
     d4, dtype = tiles.shape[1], tiles.dtype
-    state = (*state, np.float32(state[4].min() * (1.0 - 2.0**-20)))
     ledger = (weights, factors, totals, room_for_moves(), copies)
     reach, local = room_for(scan, centroids)
     room = (
@@ -146,7 +146,9 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
         (np.zeros((d4, FEW), dtype), np.empty(FEW, np.int64)), (np.zeros((d4, TILE), dtype), np.empty(TILE, np.int64)),
         room_for_groups(tiles, centroids.shape[0]),
     )  # fmt: skip
-    return relabel_block(block, balls, tile_sums, scan, centroids, step, ledger, state, room)
+    changed = relabel_block(block, balls, tile_sums, scan, centroids, step, ledger, state, room)
+    find_owned(state[2], n_rows, copies, state[4])
+    return changed
 
 
 @borrowing()
@@ -187,7 +189,7 @@ def relabel_block(block, balls, tile_sums, scan, centroids, step, ledger, state,
     return changed + keep_rows(ledger, pending, state, rows_found, places[:n_pending])
 
 
-@borrowing()
+@borrowing(inline="always")
 def relabel_tiles(some, block, balls, tile_sums, far_scan, step, ledger, state, room):  # type: ignore[no-untyped-def]
     """Relabel the rows of some tiles, but for those that are gathered behind others', and those to be grouped.
 

@@ -53,8 +53,8 @@ def reach_of(sq_distance, radius):  # type: ignore[no-untyped-def]
 
 
 @borrowing()
-def nearest_to(centre, columns, sq_distances):  # type: ignore[no-untyped-def]
-    """Write the squared distances (k,) of a point to the columns (d, k); return the nearest."""
+def sq_distances_to(centre, columns, sq_distances):  # type: ignore[no-untyped-def]
+    """Write the squared distances (k,) of a point to the columns (d, k)."""
     k = columns.shape[1]
     for j in range(k):
         sq_distances[j] = 0.0
@@ -63,8 +63,14 @@ def nearest_to(centre, columns, sq_distances):  # type: ignore[no-untyped-def]
         for j in range(k):
             difference = m - columns[f, j]
             sq_distances[j] += difference * difference
+
+
+@borrowing()
+def nearest_to(centre, columns, sq_distances):  # type: ignore[no-untyped-def]
+    """Do what `sq_distances_to` does; return the nearest."""
+    sq_distances_to(centre, columns, sq_distances)
     nearest = 0
-    for j in range(1, k):
+    for j in range(1, columns.shape[1]):
         nearest = j if sq_distances[j] < sq_distances[nearest] else nearest
     return nearest
 

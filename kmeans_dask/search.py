@@ -140,8 +140,8 @@ class Search:
         began, most = time.monotonic(), min(max_iter, self.limits.max_iter)
         found = None
         if self.motion == FREE and may_land(blocks, start):
-            run = self.identity.run
-            path = Track.after(run, start, end, places) if end else Track(run, start)
+            way = self.identity.run, start, blocks.summary.n_samples
+            path = Track.after(*way, end, places) if end else Track(*way)
             found = landed(blocks, path, Course(most, self.limits.sq_shift, self.squares, bar, _HOPE))
         if found:
             self._shown(found.n_iter, found.changed, time.monotonic() - began)

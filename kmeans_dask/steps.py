@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import bounds, kernels, pruning, resume, sums
+from kmeans_dask import bounds, kernels, pruning, radii, resume, sums
 from kmeans_dask.blocks import Block, Floats, Labels
 from kmeans_dask.passes import (
     Exponents,
@@ -97,7 +97,7 @@ def passed(blocks: Sequence[Block], step: Step) -> State:
         return _resumed(blocks, step, state) or _labelled(blocks, step)
     if state.names != step.names and step.before is not None:
         bounds.widen(step.before, step.centroids, state.radii)
-        state.changed = sum(_relabelled(block, step, state, i, fresh=False) for i, block in enumerate(blocks))
+        state.changed = _relabelled(blocks, step, state, fresh=False)
         state.names = step.names
     return state
 
@@ -159,11 +159,10 @@ def _resumed(blocks: Sequence[Block], step: Step, held: State | None) -> State |
     origin, added = (end.centroids, end.thresholds, end.drift, places), step.centroids[step.origin.added]
     for block, before, after in zip(blocks, state.known, known, strict=True):
         resume.carry(block.n_rows, balls_of(block), origin, added, before, after)
-    radii = _placed(state.radii, places, len(step.centroids))
-    resumed = State(state.caches, step.names, known, totals, radii)
-    for i, block in enumerate(blocks):
-        _relabelled(block, step, resumed, i, fresh=False)
-        resumed.changed += block.n_copies
+    reach = _placed(state.radii, places, len(step.centroids))
+    resumed = State(state.caches, step.names, known, totals, reach)
+    _relabelled(blocks, step, resumed, fresh=False)
+    resumed.changed = sum(block.n_copies for block in blocks)
     return resumed
 
 
@@ -191,13 +190,13 @@ def _labelled(blocks: Sequence[Block], step: Step) -> State:
     )  # fmt: skip
     caches = tuple(block.cache for block in blocks)
     state = State(caches, step.names, [_room(block) for block in blocks], totals, np.zeros(k))
+    _relabelled(blocks, step, state, fresh=True)
     before = None if step.before is None else scan_of(step.before, blocks[0].tiles.dtype)
-    for i, block in enumerate(blocks):
-        _relabelled(block, step, state, i, fresh=True)
+    for block, (labels, *_) in zip(blocks, state.known, strict=True):
         if before is None or step.before is None:
             state.changed += block.n_copies
         else:
-            state.changed += _count_changed(block, labels_of(block, step.before, before), state.known[i][0])
+            state.changed += _count_changed(block, labels_of(block, step.before, before), labels)
     return state
 
 
@@ -207,15 +206,20 @@ def _count_changed(block: Block, before: Labels, after: Labels) -> int:
     return int(kernels.count_changed(before, after))
 
 
-def _relabelled(block: Block, step: Step, state: State, i: int, *, fresh: bool) -> int:
-    return int(
-        pruning.relabel_rows(
+def _relabelled(blocks: Sequence[Block], step: Step, state: State, *, fresh: bool) -> int:
+    """Bring what is known of blocks from the pass before to this one; return how many labels changed."""
+    k, changed = len(step.centroids), 0
+    found, whole = (np.zeros(k), np.zeros((2, k), np.int64)), np.empty(k, np.bool_)
+    for block, known in zip(blocks, state.known, strict=True):
+        changed += pruning.relabel_rows(
             (block.tiles, block.n_rows, block.weights, block.copies),
             balls_of(block), tile_sums_of(block, step.factors), step.scan, step.centroids,
-            (step.thresholds, step.drift, fresh), step.factors,
-            (*state.known[i], state.radii), state.totals,
-        )
-    )  # fmt: skip
+            (step.thresholds, step.drift, fresh), step.factors, (*known, found), state.totals,
+        )  # fmt: skip
+    if radii.narrow_radii(state.radii, found, state.totals[2], whole):
+        for block, (_, _, owners, _) in zip(blocks, state.known, strict=True):
+            radii.reach_tiles(state.radii, whole, owners, balls_of(block), step.centroids)
+    return int(changed)
 
 
 def _inertia(blocks: Sequence[Block], state: State, step: Step) -> int:

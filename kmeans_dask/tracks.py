@@ -14,10 +14,11 @@ from kmeans_dask.steps import Step
 
 @dataclass(slots=True)
 class Track:
-    """The way of a run's centroids, (k, d), from its start; after an end: see `resume`."""
+    """The way of a run's centroids, (k, d), over n_rows rows from its start; after an end: see `resume`."""
 
     run: str
     centroids: Floats
+    n_rows: int = 0
     origin: Origin | None = None
     before: Floats | None = None
     name: str = field(init=False)
@@ -26,18 +27,17 @@ class Track:
 
     def __post_init__(self) -> None:
         self.name = passes.digest(self.centroids, self.origin.end.name if self.origin else "")
-        self.bounds = Bounds.of(len(self.centroids))
+        self.bounds = Bounds.of(len(self.centroids), self.n_rows)
 
     @classmethod
-    def after(cls, run: str, start: Floats, end: End, places: npt.NDArray[np.int32]) -> "Track":
+    def after(cls, run: str, start: Floats, n_rows: int, end: End, places: npt.NDArray[np.int32]) -> "Track":
         """Return the track from start centroids, (k, d), among which those of an end, (K, d), have these places, (K,).
 
         One that is not where it was goes, and is added.
         """
         placed, added, owed = place_pairs(start, end.centroids, places, end.owed)
-        track = cls(
-            run, start, Origin(replace(end, owed=owed[:0]), placed, added)
-        )  # owed is of no use to a pass
+        origin = Origin(replace(end, owed=owed[:0]), placed, added)  # owed is of no use to a pass
+        track = cls(run, start, n_rows, origin)
         if owed.size:
             track.bounds.owed = owed
         return track

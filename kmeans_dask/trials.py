@@ -13,6 +13,7 @@ from kmeans_dask.kernels import compiled, explained, means_of, round_totals
 from kmeans_dask.means import CANCELLED
 from kmeans_dask.passes import balls_of, scan_of, tile_sums_of
 from kmeans_dask.pruning import relabel_rows
+from kmeans_dask.radii import narrow_radii, reach_tiles
 from kmeans_dask.repeats import distinct
 from kmeans_dask.resume import End
 from kmeans_dask.scans import write_scan
@@ -101,7 +102,7 @@ def advance(rows, balls, tile_sums, scan, scales, known, totals, path, limits, t
     squares, bar, hope = trial
     k, d = centroids.shape
     every, no_weights = np.ones(k, np.bool_), np.empty((3, 0), np.int64)
-    rounded, weights = np.empty((d, k)), np.empty(k)
+    rounded, weights, whole = np.empty((d, k)), np.empty(k), np.empty(k, np.bool_)
     limbs, limbs_before, counts = np.empty((3, d, k), np.int64), np.empty((3, d, k), np.int64), totals[2][:0]
     n_moves, last = 0, np.inf
     while True:
@@ -125,7 +126,11 @@ def advance(rows, balls, tile_sums, scan, scales, known, totals, path, limits, t
         last, n_moves = inertia, n_moves + 1
         write_scan(centroids, scan[2][1], scan[0], scan[1], scan[2][0])
         step = (bounds[1], drift, False)
-        changed = relabel_rows(rows, balls, tile_sums, scan, centroids, step, scales[0], known, totals)
+        found = np.zeros(k), np.zeros((2, k), np.int64)
+        state = known[0], known[1], known[2], known[3], found
+        changed = relabel_rows(rows, balls, tile_sums, scan, centroids, step, scales[0], state, totals)
+        if narrow_radii(known[4], found, totals[2], whole):
+            reach_tiles(known[4], whole, known[2], balls, centroids)
 
 
 @compiled()

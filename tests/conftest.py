@@ -33,3 +33,14 @@ def shared_data() -> Path:
 def weather_data() -> Path:
     """The shipped example's Parquet files."""
     return ROOT / "examples" / "weather" / "data"
+
+
+@pytest.fixture(scope="session")
+def plain_processor(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a process whose kernels are compiled for the oldest x86-64, once for all tests.
+
+    That has no fused multiply-add and no wide vectors.
+    """
+    cache = tmp_path_factory.getbasetemp() / "plain-kernels"
+    plain = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(cache)}
+    return {**os.environ, **plain}

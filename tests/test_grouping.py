@@ -108,7 +108,7 @@ def test_resumed_passes_in_groups_equal_fresh_ones(seed: int) -> None:
         end = run_of(blocks, Track("run", start), 3)
         for _ in range(4):
             start, places = changed_start(end, rng, X)
-            end = run_of(blocks, Track.after("run", start, end, places), int(rng.integers(1, 4)))
+            end = run_of(blocks, Track.after("run", start, 0, end, places), int(rng.integers(1, 4)))
 
 
 @pytest.mark.parametrize("kind", ["clumps", "near ties", "large"])

@@ -74,7 +74,7 @@ def test_resumed_passes_equal_fresh_ones(
             if rng.random() < 0.2:
                 blocks.map_reduce(passes.forget, end.run, combine=int.__add__)
             start, places = changed_start(end, rng, X)
-            end = run_of(blocks, Track.after("run", start, end, places), int(rng.integers(1, 4)))
+            end = run_of(blocks, Track.after("run", start, 0, end, places), int(rng.integers(1, 4)))
             end = home if home is not None and rng.random() < 0.3 else end
 
 
@@ -93,7 +93,7 @@ def test_rows_out_of_reach_are_not_scanned(name: str, monkeypatch: pytest.Monkey
         end = run_of(blocks, Track("run", X[::1000].copy()), 4)
         start = np.vstack((end.centroids, X[:1] + 0.5))
         monkeypatch.setattr(pruning, "relabel_rows", relabelled)
-        track = Track.after(name, start, end, np.arange(20, dtype=np.int32))
+        track = Track.after(name, start, 0, end, np.arange(20, dtype=np.int32))
         passed(blocks, track.step(blocks, exact=False))
     assert len(gaps) >= 20_000 // 128
     assert np.mean(np.array(gaps) > 0) > 0.75
@@ -105,7 +105,7 @@ def test_a_centroid_that_is_not_where_it_was_goes_and_is_added(moved: bool) -> N
     centroids = np.arange(6.0).reshape(3, 2)
     end = End("run", "name", centroids, np.zeros(3, np.float32), 0.0, np.empty((0, 0)))
     start = centroids[[2, 0]] + np.array([[0.5 * moved], [0.0]])
-    origin = Track.after("run", start, end, np.array([1, -1, 0], np.int32)).origin
+    origin = Track.after("run", start, 0, end, np.array([1, -1, 0], np.int32)).origin
     assert origin is not None
     assert origin.places.tolist() == [1, -1, -1 if moved else 0]
     assert origin.added.tolist() == ([0] if moved else [])
@@ -116,7 +116,7 @@ def test_movements_that_are_owed_go_on_with_the_pairs_that_stay() -> None:
     centroids, owed = np.arange(3.0).reshape(3, 1), np.arange(9.0).reshape(3, 3)
     end = End("run", "name", centroids, np.zeros(3, np.float32), 0.0, owed)
     start = np.array([[2.0], [50.0], [0.0], [60.0]])
-    track = Track.after("run", start, end, np.array([2, -1, 0], np.int32))
+    track = Track.after("run", start, 0, end, np.array([2, -1, 0], np.int32))
     expected = np.zeros((4, 4))
     for after, before in ((2, 0), (0, 2)):
         for other, other_before in ((2, 0), (0, 2)):

@@ -118,25 +118,25 @@ def test_one_core_writes_the_same_bytes(in_process: dict[str, dict[str, str]], t
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # it compiles most kernels anew
 @pytest.mark.parametrize(
     "dask", [None, {"workers": 2, "block_bytes": "100KiB"}], ids=["in-process", "two-workers"]
 )
 def test_a_plain_processor_writes_the_same_bytes(
-    in_process: dict[str, dict[str, str]], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, dask: Any
+    in_process: dict[str, dict[str, str]], plain_processor: dict[str, str], tmp_path: Path, dask: Any
 ) -> None:
     """Kernels compiled for the oldest x86-64, without fused multiply-add or wide vectors, change no byte."""
-    cache = tmp_path_factory.getbasetemp() / "plain-kernels"
-    env = {**os.environ, "NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(cache)}
     for i, name in enumerate(SOURCES):
         wanted = made(tmp_path / f"job-{i}", name, dask).model_dump_json(exclude_unset=True)
         done = subprocess.run(
             [sys.executable, "-m", "tests.test_same_bits"],
-            input=wanted, env=env, cwd=ROOT, capture_output=True, text=True, timeout=280,
+            input=wanted, env=plain_processor, cwd=ROOT, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert result_files(open_run(tmp_path / f"job-{i}" / "out")) == in_process[name]
         assert done.stdout.split() == ["x86-64"]
-    assert list(cache.rglob("*.nbi")), "nothing was compiled for that processor"
+    kernels = Path(plain_processor["NUMBA_CACHE_DIR"])
+    assert list(kernels.rglob("*.nbi")), "nothing was compiled for that processor"
 
 
 def main() -> None:

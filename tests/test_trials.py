@@ -36,7 +36,7 @@ def trial_of(
 ) -> tuple[Found, End]:  # fmt: skip
     """Make a trial from a start whose centroids are those of an end, in their places, as far as they are the same."""
     places = np.arange(len(start), dtype=np.int32) if places is None else places
-    track = Track.after("lloyd-0-0-None", start, end, places) if end else Track("lloyd-0-0-None", start)
+    track = Track.after("lloyd-0-0-None", start, 0, end, places) if end else Track("lloyd-0-0-None", start)
     landing = landed(blocks, track, course) if at_once and may_land(blocks, start) else None
     if landing:
         sizes = [float(size) for size in landing.sizes]
