@@ -65,7 +65,10 @@ def take_nearest(tile, n, scan, centroids, offset, room, held):  # type: ignore[
         near = local[0][:n4], local[1][:n4], scan[2]
         propose(tile, held[0].shape[0], near, centroids, found[:n], held[1], work, new, nearest)
         keep_closer(nearest, new, offset, held)
-    return held[1].max()
+    farthest = 0.0
+    for r in range(held[1].shape[0]):
+        farthest = max(farthest, held[1][r])
+    return farthest
 
 
 @borrowing()

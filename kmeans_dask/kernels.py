@@ -49,7 +49,8 @@ def borrowing(**options: object) -> Callable[[_F], _F]:
     """Return the decorator for a kernel that counts no references: each slice would cost an atomic addition.
 
     The arrays it is given belong to its caller. So it must make none, nor copy one into a slice of another, both of
-    which numba refuses to compile, nor return one, alone or in a tuple, which numba does not always notice.
+    which numba refuses to compile, nor return one, alone or in a tuple, which numba does not always notice. Nor may it
+    ask one for its sum or its largest value: numba compiles that only where another kernel has asked before.
     """
     return compiled(counts=False, **options)
 

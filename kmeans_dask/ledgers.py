@@ -44,7 +44,12 @@ def sums_of_tiles(tiles, n_rows, weights, copies, factors, high, low):  # type: 
 @borrowing()
 def count_copies(copies, first, stop):  # type: ignore[no-untyped-def]
     """Return how many rows some packed ones stand for."""
-    return copies[first:stop].sum() if copies.shape[0] > 0 else stop - first
+    if copies.shape[0] == 0:
+        return stop - first
+    n = 0
+    for at in range(first, stop):
+        n += copies[at]
+    return n
 
 
 @borrowing()

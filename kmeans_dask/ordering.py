@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kmeans_dask import curves
 from kmeans_dask.kernels import TILE, borrowing, compiled
 from kmeans_dask.scans import LABEL, WORK, scan_tile
 
@@ -32,10 +33,13 @@ def worth_ordering(n_rows: int, n_features: int) -> bool:
     return n_rows >= LEAST_ROWS and n_features <= _MOST_FEATURES
 
 
-def order_tiles(tiles: Tiles, n_rows: int) -> Order:
+def order_tiles(tiles: Tiles, n_rows: int, n_features: int) -> Order:
     """Bring near rows of tiles (n_tiles, d4, 128) together, in place; return where each row was, (n_rows,)."""
     rows, was = np.empty((n_rows, tiles.shape[1]), tiles.dtype), np.empty(n_rows, np.uint32)
-    order = order_rows(rows, deal_rows(tiles, rows, was))
+    if n_features <= curves.MOST_FEATURES and curves.place_rows(tiles, n_features, rows, was):
+        order = np.arange(n_rows, dtype=np.uint32)
+    else:
+        order = order_rows(rows, deal_rows(tiles, rows, was))
     now = np.empty(n_rows, np.uint32)
     gather_tiles(rows, order, was, _places(n_rows), tiles, now)
     return now

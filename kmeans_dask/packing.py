@@ -252,7 +252,7 @@ def ordered(block: Block) -> Block:
     """Return the block with near rows side by side, if it has enough rows for that to be of use."""
     if not worth_ordering(block.n_rows, block.n_features):
         return block
-    kept = ordering.order_tiles(block.tiles, block.n_rows)
+    kept = ordering.order_tiles(block.tiles, block.n_rows, block.n_features)
     weights = block.weights[kept] if block.weights.size else block.weights
     cache = {name: found for name, found in block.cache.items() if name == EXTREMES}
     return replace(block, kept=kept if block.kept is None else block.kept[kept], weights=weights, cache=cache)
