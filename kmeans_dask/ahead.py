@@ -15,9 +15,10 @@ _BOTH: Final = (
     "ledgers.sums_of_tiles", "pruning.relabel_rows", "rivals.balls_of", "scans.write_scan",
 )  # fmt: skip
 _OF_WORKERS: Final = (
-    "bounds.widen", "draw_kernels.add_costs", "draw_kernels.draw_rows", "kernels.add_column", "kernels.add_values",
-    "kernels.count_rows", "kernels.pack_column", "kernels.plain_sums", "ordering.deal_rows", "ordering.gather_tiles",
-    "ordering.order_rows", "radii.narrow_radii", "radii.reach_tiles", "repeats.first_rows", "rivals.label_rows",
+    "bounds.widen", "curves.curve_of", "curves.deal_cells", "draw_kernels.add_costs", "draw_kernels.draw_rows",
+    "kernels.add_column", "kernels.add_values", "kernels.count_rows", "kernels.pack_column", "kernels.plain_sums",
+    "ordering.deal_rows", "ordering.gather_tiles", "ordering.order_rows", "radii.narrow_radii", "radii.reach_tiles",
+    "repeats.first_rows", "rivals.label_rows",
 )  # fmt: skip
 _OF_CLIENTS: Final = (
     "bounds.add_movements", "cost_kernels.rows_at", "cost_kernels.running_costs", "gain_kernels.take_best",

@@ -16,8 +16,10 @@ from kmeans_dask.kernels import borrowing, compiled
 from kmeans_dask.rivals import apart, sq_distances_to
 
 _FEW, _MOST = 512, 2048  # clusters whose pairs are kept at any number of rows, and at many
-_AT_ONCE = 8  # what part of the distances of a centroid all of them cost, made together
-_ROWS_EACH = 64  # of a cluster, which are many: a pass over them takes far longer than a look at all pairs
+_ROWS_EACH = (
+    512  # of a cluster, which are many: a look at all pairs takes a small part of a pass with few open rows
+)
+_SINGLY = 8  # one distance of a centroid made alone costs as much as 8 made together
 
 
 @dataclass(slots=True, eq=False)
@@ -95,11 +97,11 @@ def add_movements(before, after, radii, bounds):  # type: ignore[no-untyped-def]
     first, second = np.argmax(movements), 0.0
     for j in range(k):
         second = second if j == first else max(second, movements[j])
-    rise, columns, sq_distances = 0.0, after.T.copy(), np.empty(k)
+    rise, room = 0.0, (after.T.copy(), np.empty(k))
     for j in range(k):
         moved[0, j] += movements[j]
         if owed.shape[0] > 0:
-            moved[1, j] += approach(after, columns, movements, radii[j], j, owed[j], sq_distances)
+            moved[1, j] += approach(after, movements, radii[j], j, owed[j], room)
         else:
             moved[1, j] += second if j == first else movements[first]
         threshold = np.float32((moved[0, j] + moved[1, j]) * (1.0 + 2.0**-20))
@@ -110,17 +112,18 @@ def add_movements(before, after, radii, bounds):  # type: ignore[no-untyped-def]
 
 
 @borrowing()
-def approach(centroids, columns, movements, radius, j, owed, sq_distances):  # type: ignore[no-untyped-def]
+def approach(centroids, movements, radius, j, owed, room):  # type: ignore[no-untyped-def]
     """Return by how much others may have come nearer to the rows of cluster j since that was counted last.
 
-    Its rows lie within the radius. columns (d, k): the centroids'. owed (k,): the movements of others that were not
-    counted, in; and out those of centroids that can be nearest to none of its rows. sq_distances (k,): work.
+    Its rows lie within the radius. owed (k,): the movements of others that were not counted, in; and out those of
+    centroids that can be nearest to none of its rows. room = (the centroids' columns (d, k): in; work (k,)).
     """
-    k, n_owed = owed.shape[0], 0
+    columns, sq_distances = room
+    k, n_others = owed.shape[0], 0
     for i in range(k):
         owed[i] += movements[i]
-        n_owed += owed[i] > 0.0
-    at_once = n_owed * _AT_ONCE > k
+        n_others += owed[i] > 0.0
+    at_once = n_others * _SINGLY > k
     if at_once:
         sq_distances_to(centroids[j], columns, sq_distances)
     reach = 2.0 * radius * (1.0 + 2.0**-30) + 2.0**-500

@@ -57,7 +57,7 @@ def curve_of(bits, n_features):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def grid_of(tiles, n_rows, bits, lows, steps, places):  # type: ignore[no-untyped-def]
+def fit_grid(tiles, n_rows, bits, lows, steps, places):  # type: ignore[no-untyped-def]
     """Fit a grid to a sample of rows: lows, steps (d,) of the bins along each feature; of each its cell, (d, bins)."""
     n = min(_SAMPLE_ROWS, n_rows)
     values, roots = np.empty(n, tiles.dtype), np.empty(_BINS // _STRETCH)
@@ -96,7 +96,7 @@ def deal_cells(tiles, curve, bits, n_features, rows, was):  # type: ignore[no-un
     n_rows = rows.shape[0]
     lows, steps = np.empty(n_features, tiles.dtype), np.empty(n_features, tiles.dtype)
     places = np.empty((n_features, _BINS), np.uint16)
-    grid_of(tiles, n_rows, bits, lows, steps, places)
+    fit_grid(tiles, n_rows, bits, lows, steps, places)
     keys, cells = np.empty(n_rows, np.uint16), np.empty(TILE, np.int32)
     ends = np.zeros(curve.shape[0] + 1, np.int64)
     for t in range(tiles.shape[0]):

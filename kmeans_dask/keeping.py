@@ -7,7 +7,7 @@ import numpy as np
 
 from kmeans_dask.kernels import borrowing
 from kmeans_dask.ledgers import count_copies, move_rows, move_tile
-from kmeans_dask.radii import find_rows
+from kmeans_dask.radii import note_rows
 
 
 @borrowing()
@@ -38,7 +38,7 @@ def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type:
         which[count], old[count], new[count] = r, most if whole else -1, label
         count += not (whole and label == most)
     move_rows(ledger, lanes, places, count)
-    find_rows(state[4], ledger[4], places, rows_found)
+    note_rows(state[4], ledger[4], places, rows_found)
     owners[t], gaps[t] = -1, -np.inf
 
 
@@ -66,7 +66,7 @@ def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-unty
         which[changed], old[changed], new[changed] = r, labels[at], label
         changed += labels[at] != label
         labels[at] = label
-    find_rows(state[4], ledger[4], places, rows_found)
+    note_rows(state[4], ledger[4], places, rows_found)
     move_rows(ledger, lanes, places, changed)
     return count_moves(ledger, places, changed)
 

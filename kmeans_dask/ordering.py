@@ -1,6 +1,7 @@
 """A packed block in, the same rows with near ones side by side out: so that most tiles lie in one cluster.
 
-Rows are split by the nearest of 16 rows of theirs, and each part again while that brings rows nearer to each other.
+Rows of one or two features follow a curve (`curves`). Others are split by the nearest of 16 rows of theirs, and each
+part again while that brings rows nearer to each other.
 The first split moves the rows themselves, so that the later ones find theirs in the processor's cache.
 Neighbouring tiles are then dealt over the block, so that any run of tiles is a fair sample and threads get equal work.
 No result depends on the order of rows: sums are exact, and whatever names a row does so by its row id.

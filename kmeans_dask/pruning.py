@@ -15,7 +15,7 @@ from kmeans_dask.grouping import relabel_groups, room_for_groups
 from kmeans_dask.keeping import begin_rows, keep_rows, own
 from kmeans_dask.kernels import TILE, borrowing, compiled
 from kmeans_dask.ledgers import count_copies, room_for_moves
-from kmeans_dask.radii import find_owned
+from kmeans_dask.radii import count_owned
 from kmeans_dask.rivals import narrow, reach_of, rivals, room_for
 from kmeans_dask.scans import FEW, judge, room_for_rows
 
@@ -147,7 +147,7 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
         room_for_groups(tiles, centroids.shape[0]),
     )  # fmt: skip
     changed = relabel_block(block, balls, tile_sums, scan, centroids, step, ledger, state, room)
-    find_owned(state[2], n_rows, copies, state[4])
+    count_owned(state[2], n_rows, copies, state[4])
     return changed
 
 

@@ -1,8 +1,9 @@
 """How far the rows of each cluster are from its centroid, at most: what a pass has found of them, brought together.
 
-Rows that a pass does not look at keep the bound that they had, widened as centroids move. Where it has looked at every
-row of a cluster, but for those of tiles that lie in it as a whole, the bound is what it has found.
-found = (distances (k,): of the rows that were looked at, the largest; counts (2, k) int64: of these rows, and of the
+Rows that a pass does not look at keep the bound that they had, widened first by how far their centroid has moved
+(`bounds.widen`). Where it has scanned rows of a cluster and left out none, but for those of tiles with an owner, the
+bound becomes what it has found of these rows, and how far the balls of those tiles reach. No distance is NaN.
+found = (distances (k,): of the rows that were looked at, the largest; counts (2, k) int64: of scanned rows, and of the
 rows of tiles that have an owner).
 """
 
@@ -12,7 +13,7 @@ from kmeans_dask.rivals import apart, reach_of
 
 
 @borrowing()
-def find_owned(owners, n_rows, copies, found):  # type: ignore[no-untyped-def]
+def count_owned(owners, n_rows, copies, found):  # type: ignore[no-untyped-def]
     """Count the rows of the tiles of a block that have an owner."""
     for t in range(owners.shape[0]):
         if owners[t] >= 0:
@@ -21,7 +22,7 @@ def find_owned(owners, n_rows, copies, found):  # type: ignore[no-untyped-def]
 
 
 @borrowing()
-def find_rows(found, copies, places, rows_found):  # type: ignore[no-untyped-def]
+def note_rows(found, copies, places, rows_found):  # type: ignore[no-untyped-def]
     """Note how far scanned rows are, and how many they are."""
     distances, counts = found
     labels, far = rows_found[0], rows_found[2]
@@ -37,7 +38,8 @@ def find_rows(found, copies, places, rows_found):  # type: ignore[no-untyped-def
 def narrow_radii(radii, found, n_rows, whole):  # type: ignore[no-untyped-def]
     """Bring radii, (k,), from the pass before to this one, in place; return whether to go on with `reach_tiles`.
 
-    n_rows (k,): of each cluster. whole (k,): out, the clusters of which all is known but for tiles that have an owner.
+    n_rows (k,): of each cluster. whole (k,): out, the clusters of which all is known but for tiles that have an owner;
+    not those of which no row was scanned, as all of their tiles would have to be asked.
     """
     distances, counts = found
     with_tiles = False
@@ -51,7 +53,7 @@ def narrow_radii(radii, found, n_rows, whole):  # type: ignore[no-untyped-def]
 
 @borrowing()
 def reach_tiles(radii, whole, owners, balls, centroids):  # type: ignore[no-untyped-def]
-    """Widen the radii of whole clusters, in place, to the tiles of a block that they own."""
+    """Widen the radii of whole clusters, after `narrow_radii`, in place, to the tiles of a block that they own."""
     for t in range(owners.shape[0]):
         owner = owners[t]
         if owner < 0 or not whole[owner]:

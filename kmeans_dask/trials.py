@@ -94,6 +94,7 @@ def leap(blocks: Sequence[Block], step: Step, n_rows: int, bounds: Bounds, cours
 def advance(rows, balls, tile_sums, scan, scales, known, totals, path, limits, trial, changed):  # type: ignore[no-untyped-def]
     """Move and pass until the trial ends; all in place.
 
+    known = (labels, slack, owners, gaps: see `pruning.relabel_rows`; radii (k,)).
     path = (centroids (k, d), bounds, drift): see `bounds.add_movements`; scales = (factors, units of the columns);
     limits = (moves, sq_shift), trial = (squares, bar, hope); changed: labels, by the pass before. Returns those of the
     last pass, the moves, the drift, and the inertia: NaN where the trial cannot be made here.

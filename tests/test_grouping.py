@@ -105,10 +105,10 @@ def test_resumed_passes_in_groups_equal_fresh_ones(seed: int) -> None:
     X, start = crowd("clumps", 2500, rng)
     X = X.astype(np.float32)
     with blocked(X, (0, 900, 2500), n_threads=2) as blocks:
-        end = run_of(blocks, Track("run", start), 3)
+        end = run_of(blocks, X, Track("run", start), 3)
         for _ in range(4):
             start, places = changed_start(end, rng, X)
-            end = run_of(blocks, Track.after("run", start, 0, end, places), int(rng.integers(1, 4)))
+            end = run_of(blocks, X, Track.after("run", start, 0, end, places), int(rng.integers(1, 4)))
 
 
 @pytest.mark.parametrize("kind", ["clumps", "near ties", "large"])

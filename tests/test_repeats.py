@@ -14,7 +14,7 @@ from kmeans_dask.means import updated
 from kmeans_dask.tracks import Track
 from kmeans_dask.trials import Landing
 from tests.blockings import blocked
-from tests.test_pruning import assert_equal, passed
+from tests.test_pruning import assert_equal, passed, reaches
 from tests.test_refine import refined
 
 
@@ -58,6 +58,8 @@ def test_passes_over_distinct_rows_equal_those_over_all(dtype: str, d: int, k: i
             ]
             assert_equal(*found)
             assert found[0].changed == found[1].changed
+            far = reaches(X, every, tracks[0].centroids)
+            assert all((partials.radii >= far).all() for partials in found)
             step = tracks[0].step(few, exact=True)
             new = updated(few, step.centroids, found[0], step.scales)
             if i % 4 == 2:

@@ -15,17 +15,18 @@ from kmeans_dask.resume import End
 from kmeans_dask.steps import rename
 from kmeans_dask.tracks import Track, end_of
 from tests.blockings import KINDS, blocked, rows_of_kind
-from tests.test_pruning import assert_equal, passed
+from tests.test_pruning import assert_equal, passed, reaches
 
 
-def run_of(blocks: Blocks, track: Track, n_passes: int) -> End:
-    """Make passes of a run, compare each with a fresh one, and return where it ended."""
+def run_of(blocks: Blocks, X: np.ndarray, track: Track, n_passes: int) -> End:
+    """Make passes of a run over X, compare each with a fresh one, and return where it ended."""
     for _ in range(n_passes):
         step, owed = track.step(blocks, exact=True), track.bounds.owed
         ours = passed(blocks, step)
         fresh = passed(blocks, Track("fresh", step.centroids).step(blocks, exact=True))
         blocks.map_reduce(passes.forget, "fresh", combine=int.__add__)
         assert_equal(ours, fresh)
+        assert (ours.radii >= reaches(X, blocks, step.centroids)).all()
         track.move(updated(blocks, step.centroids, ours, step.scales), ours.radii)
     return end_of(step, owed)
 
@@ -65,7 +66,7 @@ def test_resumed_passes_equal_fresh_ones(
     X = rows_of_kind(kind, 900, d, rng).astype(dtype)
     weights = rng.integers(0, 4, size=900).astype(np.float64) if weighted else None
     with blocked(X, (0, 300, 300, 900), weights, n_threads=2) as blocks:
-        end = run_of(blocks, Track("run", X[rng.integers(900, size=k)].astype(np.float64)), 3)
+        end = run_of(blocks, X, Track("run", X[rng.integers(900, size=k)].astype(np.float64)), 3)
         home: End | None = None
         for _ in range(6):
             if rng.random() < 0.3:
@@ -74,7 +75,7 @@ def test_resumed_passes_equal_fresh_ones(
             if rng.random() < 0.2:
                 blocks.map_reduce(passes.forget, end.run, combine=int.__add__)
             start, places = changed_start(end, rng, X)
-            end = run_of(blocks, Track.after("run", start, 0, end, places), int(rng.integers(1, 4)))
+            end = run_of(blocks, X, Track.after("run", start, 0, end, places), int(rng.integers(1, 4)))
             end = home if home is not None and rng.random() < 0.3 else end
 
 
@@ -90,7 +91,7 @@ def test_rows_out_of_reach_are_not_scanned(name: str, monkeypatch: pytest.Monkey
 
     relabel_rows = pruning.relabel_rows
     with blocked(X) as blocks:
-        end = run_of(blocks, Track("run", X[::1000].copy()), 4)
+        end = run_of(blocks, X, Track("run", X[::1000].copy()), 4)
         start = np.vstack((end.centroids, X[:1] + 0.5))
         monkeypatch.setattr(pruning, "relabel_rows", relabelled)
         track = Track.after(name, start, 0, end, np.arange(20, dtype=np.int32))
