@@ -16,9 +16,7 @@ from kmeans_dask.kernels import borrowing, compiled
 from kmeans_dask.rivals import apart, sq_distances_to
 
 _FEW, _MOST = 512, 2048  # clusters whose pairs are kept at any number of rows, and at many
-_ROWS_EACH = (
-    512  # of a cluster, which are many: a look at all pairs takes a small part of a pass with few open rows
-)
+_ROWS_EACH = 512  # of a cluster, which are many: all pairs cost a small part of a pass with few open rows
 _SINGLY = 8  # one distance of a centroid made alone costs as much as 8 made together
 
 
