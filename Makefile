@@ -5,17 +5,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -rfEs
+IN_PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: run test test-quick check bench format clean
 
 run: $(VENV)/run.stamp  ## cluster the shipped weather data, Prefect included
 	$(BIN)/kmeans-dask run examples/weather/job.toml
 
-test: $(VENV)/dev.stamp  ## every test
-	$(PYTEST)
+test: $(VENV)/dev.stamp  ## every test, on up to 4 cores
+	$(PYTEST) $(IN_PARALLEL)
 
 test-quick: $(VENV)/dev.stamp  ## without the slow ones and those that kill processes
-	$(PYTEST) -m "not slow and not fault"
+	$(PYTEST) $(IN_PARALLEL) -m "not slow and not fault"
 
 check: $(VENV)/dev.stamp  ## style, types, layers, and the examples in the docs
 	$(BIN)/ruff check

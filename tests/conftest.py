@@ -41,6 +41,7 @@ def plain_processor(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
     That has no fused multiply-add and no wide vectors.
     """
-    cache = tmp_path_factory.getbasetemp() / "plain-kernels"
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "plain-kernels"
     plain = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(cache)}
     return {**os.environ, **plain}
