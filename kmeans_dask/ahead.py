@@ -17,7 +17,7 @@ _BOTH: Final = (
 _OF_WORKERS: Final = (
     "bounds.widen", "curves.curve_of", "curves.deal_cells", "draw_kernels.add_costs", "draw_kernels.draw_rows",
     "kernels.add_column", "kernels.add_values", "kernels.count_rows", "kernels.pack_column", "kernels.plain_sums",
-    "ordering.deal_rows", "ordering.gather_tiles", "ordering.order_rows", "radii.narrow_radii", "radii.reach_tiles",
+    "ordering.deal_rows", "ordering.sort_pages", "radii.narrow_radii", "radii.reach_tiles",
     "repeats.first_rows", "rivals.label_rows",
 )  # fmt: skip
 _OF_CLIENTS: Final = (

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import passes
+from kmeans_dask import passes, repeats
 from kmeans_dask.blocks import Block, Blocks, Floats, Labels, padded
 from kmeans_dask.errors import ConfigError, DataError, ModelError
 from kmeans_dask.kernels import TILE
@@ -177,10 +177,12 @@ def packed(
     pool: Executor | None = None,
     block_rows: int = _TILES_PER_BLOCK * TILE,
     order: bool = True,
+    by_kind: bool = False,
 ) -> list[Block]:
     """Return columns (n,) as blocks of consecutive rows from first_row on, at least one.
 
-    pool: where they are made. order: rows by nearness, which pays from the second pass on.
+    pool: where they are made. order: rows by nearness, which pays from the second pass on; by_kind: see
+    `packing.ordered`.
     """
 
     def block(first: int) -> Block:
@@ -192,6 +194,7 @@ def packed(
             preparation,
             None if weights is None else weights[some],
             order=order,
+            by_kind=by_kind,
         )
         return found if preparation.is_final_when_packed else finish(found, preparation, order=order)
 
@@ -212,8 +215,11 @@ def _packed(
     share = min(-(-len(columns[0]) // threads), _BLOCK_BYTES // row_bytes)
     few = max(1, min(_TILES_PER_BLOCK, _FEW_BYTES // (row_bytes * TILE)))
     block_rows = max(-(-share // TILE), few) * TILE
+    by_kind = len(columns[0]) * row_bytes <= repeats.MOST_BYTES
     with ThreadPoolExecutor(threads) as pool:
-        return packed(columns, preparation, weights, pool=pool, block_rows=block_rows, order=order)
+        return packed(
+            columns, preparation, weights, pool=pool, block_rows=block_rows, order=order, by_kind=by_kind
+        )
 
 
 def columns_of(data: npt.ArrayLike, n_features: int | None = None) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask.kernels import TILE, borrowing, compiled
+from kmeans_dask.kernels import TILE, borrowing, compiled, write_tiles
 
 MOST_FEATURES = 2
 _ROWS_OF_CELL = 4  # on average
@@ -21,15 +21,13 @@ _SAMPLE_ROWS = 64 * TILE
 _CROWDED = 8  # what part of all rows may lie in one cell
 
 
-def place_rows(
-    tiles: npt.NDArray[Any], n_features: int, rows: npt.NDArray[Any], was: npt.NDArray[np.uint32]
-) -> bool:
-    """Write the rows of tiles (n_tiles, d4, 128) along the curve, (n, d4), and where each was, (n,).
+def order_rows(tiles: npt.NDArray[Any], n_rows: int, n_features: int, was: npt.NDArray[np.uint32]) -> bool:
+    """Bring the rows of tiles (n_tiles, d4, 128) in the order of the curve, in place, and write where each was, (n,).
 
     Return whether that was done: it is not where too many rows lie in one cell.
     """
-    bits = min(int(np.log2(len(rows) / _ROWS_OF_CELL + 1)), _MOST_BITS) // n_features
-    return bool(deal_cells(tiles, curve_of(bits, n_features), bits, n_features, rows, was))
+    bits = min(int(np.log2(n_rows / _ROWS_OF_CELL + 1)), _MOST_BITS) // n_features
+    return bool(deal_cells(tiles, n_rows, curve_of(bits, n_features), bits, n_features, was))
 
 
 @compiled()
@@ -91,9 +89,8 @@ def bin_of(x, low, step):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def deal_cells(tiles, curve, bits, n_features, rows, was):  # type: ignore[no-untyped-def]
-    """Do what `place_rows` does, with cells of so many bits along each feature."""
-    n_rows = rows.shape[0]
+def deal_cells(tiles, n_rows, curve, bits, n_features, was):  # type: ignore[no-untyped-def]
+    """Do what `order_rows` does, with cells of so many bits along each feature."""
     lows, steps = np.empty(n_features, tiles.dtype), np.empty(n_features, tiles.dtype)
     places = np.empty((n_features, _BINS), np.uint16)
     fit_grid(tiles, n_rows, bits, lows, steps, places)
@@ -113,12 +110,14 @@ def deal_cells(tiles, curve, bits, n_features, rows, was):  # type: ignore[no-un
         return False
     for c in range(curve.shape[0]):
         ends[c + 1] += ends[c]
+    rows = np.empty((n_rows, n_features), tiles.dtype)
     for t in range(tiles.shape[0]):
         for r in range(min(TILE, n_rows - t * TILE)):
             at = t * TILE + r
             to = ends[keys[at]]
             ends[keys[at]] += 1
             was[to] = at
-            for f in range(rows.shape[1]):
+            for f in range(n_features):
                 rows[to, f] = tiles[t, f, r]
+    write_tiles(rows, tiles)
     return True

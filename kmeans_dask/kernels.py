@@ -243,6 +243,16 @@ def pack_rows(rows, shifts, tiles, extremes, work):  # type: ignore[no-untyped-d
 
 
 @borrowing()
+def write_tiles(rows, tiles):  # type: ignore[no-untyped-def]
+    """Write rows (n, d) to the lanes of tiles (n_tiles, d4, 128)."""
+    for t in range(tiles.shape[0]):
+        some = rows[t * TILE : (t + 1) * TILE]
+        for f in range(rows.shape[1]):
+            for r in range(some.shape[0]):
+                tiles[t, f, r] = some[r, f]
+
+
+@borrowing()
 def add_extremes(tiles, n_rows, extremes, work):  # type: ignore[no-untyped-def]
     """Widen extremes by all rows of tiles (n_tiles, d4, 128); work: see `widen`."""
     for t in range(tiles.shape[0]):

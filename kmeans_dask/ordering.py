@@ -2,8 +2,9 @@
 
 Rows of one or two features follow a curve (`curves`). Others are split by the nearest of 16 rows of theirs, and each
 part again while that brings rows nearer to each other.
-The first split moves the rows themselves, so that the later ones find theirs in the processor's cache.
-Neighbouring tiles are then dealt over the block, so that any run of tiles is a fair sample and threads get equal work.
+The first split writes rows as pages, each of 128 rows of one part, over tiles that have been read; a part's pages are
+read into the processor's cache, split there, and written over as tiles. So the memory of the tiles is all it takes:
+fresh memory can cost more than all the rest, where a machine has given back what it had free.
 No result depends on the order of rows: sums are exact, and whatever names a row does so by its row id.
 """
 
@@ -23,7 +24,6 @@ _LEVELS = 3  # after the first; more would make parts of less than a tile
 _LEAF_ROWS = 2 * TILE
 LEAST_ROWS = 8 * TILE
 _MOST_FEATURES = 1024
-_DEALT = 64
 _SAMPLE_ROWS = 8 * TILE
 _FITTING = 3
 _LEFT = 0.75  # a split is worth its time when it leaves less than this of the rows' spread
@@ -36,24 +36,10 @@ def worth_ordering(n_rows: int, n_features: int) -> bool:
 
 def order_tiles(tiles: Tiles, n_rows: int, n_features: int) -> Order:
     """Bring near rows of tiles (n_tiles, d4, 128) together, in place; return where each row was, (n_rows,)."""
-    rows, was = np.empty((n_rows, tiles.shape[1]), tiles.dtype), np.empty(n_rows, np.uint32)
-    if n_features <= curves.MOST_FEATURES and curves.place_rows(tiles, n_features, rows, was):
-        order = np.arange(n_rows, dtype=np.uint32)
-    else:
-        order = order_rows(rows, deal_rows(tiles, rows, was))
-    now = np.empty(n_rows, np.uint32)
-    gather_tiles(rows, order, was, _places(n_rows), tiles, now)
-    return now
-
-
-def _places(n_rows: int) -> npt.NDArray[np.int64]:
-    """Return the place of each tile when whole tiles are dealt to 64 hands, which then lie one after another."""
-    n_whole = n_rows // TILE
-    dealt = np.concatenate([np.arange(hand, n_whole, _DEALT) for hand in range(_DEALT)])
-    places = np.empty(-(-n_rows // TILE), np.int64)
-    places[dealt] = np.arange(n_whole)
-    places[n_whole:] = n_whole
-    return places
+    was = np.empty(len(tiles) * TILE, np.uint32)
+    if n_features > curves.MOST_FEATURES or not curves.order_rows(tiles, n_rows, n_features, was):
+        sort_pages(tiles, n_rows, was, *deal_rows(tiles, n_rows, was))
+    return was[:n_rows]
 
 
 @borrowing()
@@ -65,16 +51,6 @@ def gathered(rows, order, tile):  # type: ignore[no-untyped-def]
         for r in range(order.shape[0]):
             row = rows[order[r], f : f + 4]
             x0[r], x1[r], x2[r], x3[r] = row[0], row[1], row[2], row[3]
-
-
-@compiled()
-def gather_tiles(rows, order, was, places, tiles, now):  # type: ignore[no-untyped-def]
-    """Write the rows in this order, (n,), as tiles (n_tiles, d4, 128), the i-th at places[i], and their was to now."""
-    for i in range(tiles.shape[0]):
-        chosen = order[i * TILE : min((i + 1) * TILE, order.shape[0])]
-        gathered(rows, chosen, tiles[places[i]])
-        for r in range(chosen.shape[0]):
-            now[places[i] * TILE + r] = was[chosen[r]]
 
 
 @compiled()
@@ -162,63 +138,128 @@ def fit_once(rows, sample, tiles, negative, squares, work, pivots):  # type: ign
 
 
 @compiled()
-def deal_rows(tiles, rows, was):  # type: ignore[no-untyped-def]
-    """Write the rows of tiles by the nearest of 16 pivots, (n, d4), and where each was; return the parts' starts."""
-    n_rows, d4 = rows.shape
-    pivots, work = np.empty((_PIVOTS, d4), rows.dtype), np.empty(WORK, rows.dtype)
-    negative, squares = np.empty_like(pivots), np.empty(_PIVOTS, rows.dtype)
+def deal_rows(tiles, n_rows, was):  # type: ignore[no-untyped-def]
+    """Write the rows of tiles (n_tiles, d4, 128) over them as pages (128, d4) of rows nearest to the same of 16 pivots.
+
+    was (n_tiles * 128,): out, where the rows of each page were. Return the part of each page, (n_pages,), and the rows
+    that fill none, (16, 128, d4), where they were, (16, 128), and how many they are, (16,).
+    """
+    n_tiles, d4, _ = tiles.shape
+    negative, squares = pivots_of_tiles(tiles, n_rows)
+    pages, work, to = tiles.reshape(n_tiles, TILE, d4), np.empty(WORK, tiles.dtype), np.empty(TILE, np.int64)
+    # Of each part two pages, written in turn: one tile at most fills one of them.
+    begun, begun_was = np.empty((_PIVOTS, 2, TILE, d4), tiles.dtype), np.empty((_PIVOTS, 2, TILE), np.uint32)
+    rows, ids = begun.reshape(_PIVOTS * 2 * TILE, d4), begun_was.reshape(_PIVOTS * 2 * TILE)
+    parts, n_pages, counts = np.empty(n_tiles, np.uint8), 0, np.zeros((2, _PIVOTS), np.int64)
+    for t in range(n_tiles):
+        scan_tile(tiles[t].reshape(-1), negative, squares, work)
+        n = min(TILE, n_rows - t * TILE)
+        for r in range(n):
+            part = int(work[LABEL + r])
+            to[r] = part * 2 * TILE + counts[0, part] % (2 * TILE)
+            ids[to[r]] = t * TILE + r
+            counts[0, part] += 1
+        place(tiles[t], to[:n], rows)
+        for part in range(_PIVOTS):
+            if counts[0, part] // TILE > counts[1, part]:
+                full = counts[1, part] % 2
+                pages[n_pages], parts[n_pages] = begun[part, full], part
+                was[n_pages * TILE : (n_pages + 1) * TILE] = begun_was[part, full]
+                counts[1, part] += 1
+                n_pages += 1
+    rest, rest_was = np.empty((_PIVOTS, TILE, d4), tiles.dtype), np.empty((_PIVOTS, TILE), np.uint32)
+    for part in range(_PIVOTS):
+        rest[part], rest_was[part] = begun[part, counts[1, part] % 2], begun_was[part, counts[1, part] % 2]
+    return parts[:n_pages], rest, rest_was, counts[0] % TILE
+
+
+@compiled()
+def pivots_of_tiles(tiles, n_rows):  # type: ignore[no-untyped-def]
+    """Return what `scan_tile` needs of 16 pivots of the rows of tiles (n_tiles, d4, 128)."""
+    d4 = tiles.shape[1]
     n = min(_SAMPLE_ROWS, n_rows // TILE * TILE)
-    sample = np.empty((n, d4), rows.dtype)
+    sample, pivots = np.empty((n, d4), tiles.dtype), np.empty((_PIVOTS, d4), tiles.dtype)
+    negative, squares = np.empty_like(pivots), np.empty(_PIVOTS, tiles.dtype)
     for i in range(n):
         at = (2 * i + 1) * n_rows // (2 * n)
         for f in range(d4):
             sample[i, f] = tiles[at // TILE, f, at % TILE]
     pivots_of(sample, np.arange(n).astype(np.uint32), n, pivots, negative, squares)
-    keys, starts = np.empty(n_rows, np.uint8), np.zeros(_PIVOTS + 1, np.int64)
-    for t in range(tiles.shape[0]):
-        scan_tile(tiles[t].reshape(-1), negative, squares, work)
-        for r in range(min(TILE, n_rows - t * TILE)):
-            key = np.uint8(work[LABEL + r])
-            keys[t * TILE + r] = key
-            starts[key + 1] += 1
-    for p in range(_PIVOTS):
-        starts[p + 1] += starts[p]
-    at_part = starts.copy()
-    for t in range(tiles.shape[0]):
-        first = t * TILE
-        for r in range(min(TILE, n_rows - first)):
-            to = at_part[keys[first + r]]
-            at_part[keys[first + r]] += 1
-            was[to] = first + r
-            place(tiles[t], r, rows[to])
-    return starts
+    return negative, squares
 
 
-@borrowing(inline="always")
-def place(tile, r, row):  # type: ignore[no-untyped-def]
-    """Write the row of lane r, (d4,)."""
-    for f in range(row.shape[0]):
-        row[f] = tile[f, r]
+@borrowing()
+def place(tile, to, rows):  # type: ignore[no-untyped-def]
+    """Write the rows of a tile (d4, 128), of some of its first lanes, to these places among rows (n, d4)."""
+    for f in range(0, tile.shape[0], 4):
+        x0, x1, x2, x3 = tile[f], tile[f + 1], tile[f + 2], tile[f + 3]
+        for r in range(to.shape[0]):
+            row = rows[np.uint64(to[r]), f : f + 4]
+            row[0], row[1], row[2], row[3] = x0[r], x1[r], x2[r], x3[r]
 
 
 @compiled()
-def order_rows(rows, starts):  # type: ignore[no-untyped-def]
-    """Return an order of rows (n, d4) in which each part stays where it is and its near rows follow each other."""
-    n_rows = rows.shape[0]
-    order, other, keys = (
-        np.arange(n_rows).astype(np.uint32),
-        np.empty(n_rows, np.uint32),
-        np.empty(n_rows, np.uint8),
-    )
-    for p in range(starts.shape[0] - 1):
-        a, b = starts[p], starts[p + 1]
-        parts = np.array([a, b])
-        for _ in range(_LEVELS):
-            parts, done = split(rows, order, parts, other, keys)
-            order[a:b] = other[a:b]
-            if done == 0:
-                break
-    return order
+def sort_pages(tiles, n_rows, was, parts, rest, rest_was, counts):  # type: ignore[no-untyped-def]
+    """Write the rows of pages, see `deal_rows`, over them as tiles (n_tiles, d4, 128) of near rows.
+
+    was (n_tiles * 128,): in, where the rows of pages were; out, where those of tiles were. parts, rest, rest_was,
+    counts: what `deal_rows` returned.
+    """
+    n_tiles, d4, _ = tiles.shape
+    pages = tiles.reshape(n_tiles, TILE, d4)
+    sizes = counts.copy()
+    for part in parts:
+        sizes[part] += TILE
+    room = TILE + sizes.max()  # for a part behind rows of the one before that fill no tile
+    rows, ids = np.empty((room, d4), tiles.dtype), np.empty(room, np.uint32)
+    order, other, keys = np.empty(room, np.uint32), np.empty(room, np.uint32), np.empty(room, np.uint8)
+    # Tiles without a page, the last one first: it is taken last, as it may have fewer rows.
+    free, n_free, n_left = n_tiles - 1 - np.arange(n_tiles), n_tiles - parts.shape[0], 0
+    for part in range(_PIVOTS):
+        n = n_left
+        for page in range(parts.shape[0]):
+            if parts[page] == part:
+                rows[n : n + TILE], ids[n : n + TILE] = pages[page], was[page * TILE : (page + 1) * TILE]
+                free[n_free] = page
+                n, n_free = n + TILE, n_free + 1
+        n_rest = counts[part]
+        rows[n : n + n_rest], ids[n : n + n_rest] = rest[part, :n_rest], rest_was[part, :n_rest]
+        n += n_rest
+        order[:n] = np.arange(n)
+        order_rows(rows, order, n_left, n, other, keys)
+        for first in range(0, n - TILE + 1, TILE):
+            n_free -= 1
+            write_tile(
+                rows, ids, order[first : first + TILE], tiles[free[n_free]], was[free[n_free] * TILE :]
+            )
+        n_left = n % TILE
+        left = order[n - n_left : n].copy()
+        rows[:n_left], ids[:n_left] = rows[left], ids[left]
+    if n_left > 0:
+        tiles[-1] = 0
+        write_tile(rows, ids, np.arange(n_left).astype(np.uint32), tiles[-1], was[(n_tiles - 1) * TILE :])
+
+
+@borrowing()
+def write_tile(rows, ids, order, tile, was):  # type: ignore[no-untyped-def]
+    """Write up to 128 of the rows, those in this order, to a tile (d4, 128), and their ids."""
+    gathered(rows, order, tile)
+    for r in range(order.shape[0]):
+        was[r] = ids[order[r]]
+
+
+@compiled()
+def order_rows(rows, order, first, stop, other, keys):  # type: ignore[no-untyped-def]
+    """Bring a stretch of the order of rows (n, d4), in place, to where near rows follow each other.
+
+    other, keys: work, as long as the order.
+    """
+    parts = np.array([first, stop])
+    for _ in range(_LEVELS):
+        parts, done = split(rows, order, parts, other, keys)
+        order[first:stop] = other[first:stop]
+        if done == 0:
+            break
 
 
 @compiled()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask import kernels, ordering, sums
+from kmeans_dask import kernels, ordering, repeats, sums
 from kmeans_dask.blocks import NO_WEIGHTS, Block, Blocks, Floats, Offsets, Summary, padded
 from kmeans_dask.errors import DataError
 from kmeans_dask.extremes import EXTREMES, no_extremes, of_lanes, room_to_widen
@@ -182,11 +182,12 @@ def pack(
     weights: Floats | None = None,
     *,
     order: bool = True,
+    by_kind: bool = False,
 ) -> Block:
     """Return a block of the listed rows of these columns, (n,) each; under nulls="drop" without those holding a NaN.
 
     columns may be one array (n_features, n), best the transpose of rows. order: by nearness, which pays from the second
-    pass on.
+    pass on; by_kind: see `ordered`.
     """
     kept = rows.listed
     weights = NO_WEIGHTS if weights is None else weights
@@ -211,7 +212,7 @@ def pack(
     limit = LARGEST[preparation.dtype] / math.sqrt(n_features)
     for f in np.flatnonzero(np.maximum(-lowest, highest) > limit).tolist():
         _refuse(columns[f], preparation, f, limit)
-    return ordered(block) if order and preparation.is_final_when_packed else block
+    return ordered(block, by_kind=by_kind) if order and preparation.is_final_when_packed else block
 
 
 def block_of_rows(rows: Floats, weights: Floats = NO_WEIGHTS) -> Block:
@@ -248,10 +249,15 @@ def finish(block: Block, preparation: Preparation, *, order: bool = True) -> Blo
     return ordered(found) if order else found
 
 
-def ordered(block: Block) -> Block:
-    """Return the block with near rows side by side, if it has enough rows for that to be of use."""
+def ordered(block: Block, *, by_kind: bool = False) -> Block:
+    """Return the block with near rows side by side, if it has enough rows for that to be of use.
+
+    by_kind: whether many equal rows may be brought together first, and the distinct ones kept beside them.
+    """
     if not worth_ordering(block.n_rows, block.n_features):
         return block
+    if by_kind and (found := repeats.ordered_by_kind(block)):
+        return found
     kept = ordering.order_tiles(block.tiles, block.n_rows, block.n_features)
     weights = block.weights[kept] if block.weights.size else block.weights
     cache = {name: found for name, found in block.cache.items() if name == EXTREMES}

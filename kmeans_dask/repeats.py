@@ -1,13 +1,20 @@
 """A block in, a block of its distinct rows out, each with the number of its copies.
 
 For passes only, whose sums are exact integers: a row counted three times adds what three rows add, bit by bit. Equal
-rows are looked for within tiles, where ordering has brought them together.
+rows are looked for within tiles, where ordering has brought them together; or, where many equal rows follow each other
+in the source, among all rows of the block, so that only one of each kind has to be ordered.
 """
 
-import numpy as np
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from kmeans_dask import ordering
 from kmeans_dask.blocks import Block
-from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.extremes import EXTREMES
+from kmeans_dask.kernels import TILE, borrowing, compiled, write_tiles
 
 MOST_BYTES = 3 * 2**25  # of the blocks of an engine, up to which a second copy of most rows is no burden
 _NAME = "distinct"
@@ -39,23 +46,69 @@ def versions(block: Block) -> list[Block]:
 
 
 def _distinct(block: Block) -> Block | None:
-    n_rows, n_features = block.n_rows, block.n_features
-    if block.weights.size or block.copies.size or n_rows < _LEAST_ROWS or n_features > _MOST_FEATURES:
+    if not _has_copies(block):
         return None
-    bits = block.tiles.view(np.uint32 if block.tiles.dtype == np.float32 else np.uint64)
-    every = np.arange(len(bits))
-    sample = np.unique((np.arange(_SAMPLE_TILES) * _GOLDEN % 1 * len(bits)).astype(np.int64))
+    n_rows, bits = block.n_rows, _bits_of(block)
     firsts, copies = np.empty((2, n_rows), np.int32)
-    n_sampled, n_seen = first_rows(bits, n_rows, n_features, sample, firsts, copies)
-    if n_sampled > _KEPT * n_seen:
-        return None
-    n_distinct, _ = first_rows(bits, n_rows, n_features, every, firsts, copies)
+    n_distinct, _ = first_rows(bits, n_rows, block.n_features, np.arange(len(bits)), firsts, copies)
     if n_distinct > _KEPT * n_rows:
         return None
     tiles = np.zeros((-(-n_distinct // TILE), *block.tiles.shape[1:]), block.tiles.dtype)
     gather_rows(block.tiles, firsts[:n_distinct], tiles)
-    return Block(
-        tiles, n_features, n_distinct, block.first_row, block.n_source_rows, copies=copies[:n_distinct].copy()
+    return _block_of(block, tiles, copies[:n_distinct].copy())
+
+
+def _block_of(block: Block, tiles: npt.NDArray[Any], copies: npt.NDArray[np.int32]) -> Block:
+    return Block(tiles, block.n_features, len(copies), block.first_row, block.n_source_rows, copies=copies)
+
+
+def _bits_of(block: Block) -> npt.NDArray[Any]:
+    return block.tiles.view(np.uint32 if block.tiles.dtype == np.float32 else np.uint64)
+
+
+def _has_copies(block: Block) -> bool:
+    """Whether many rows of some tiles are equal."""
+    n_rows, n_features, n_tiles = block.n_rows, block.n_features, len(block.tiles)
+    if block.weights.size or block.copies.size or n_rows < _LEAST_ROWS or n_features > _MOST_FEATURES:
+        return False
+    sample = sampled(n_tiles)
+    firsts, copies = np.empty((2, len(sample) * TILE), np.int32)
+    n_sampled, n_seen = first_rows(_bits_of(block), n_rows, n_features, sample, firsts, copies)
+    return bool(n_sampled <= _KEPT * n_seen)
+
+
+def sampled(n_tiles: int) -> npt.NDArray[np.int64]:
+    """Return the places of some tiles, far from each other."""
+    return np.unique((np.arange(_SAMPLE_TILES) * _GOLDEN % 1 * n_tiles).astype(np.int64))
+
+
+def ordered_by_kind(block: Block) -> Block | None:
+    """Return a block, in the order of the source until now, with equal rows together and near kinds side by side.
+
+    Its tiles are written over, and its distinct rows remembered with it. None, and nothing done, if few rows are equal.
+    """
+    if not _has_copies(block):
+        return None
+    n_rows, bits = block.n_rows, _bits_of(block)
+    kinds, rows = np.empty(n_rows, np.uint32), np.empty((n_rows, bits.shape[1]), bits.dtype)
+    n_kinds = number_kinds(bits, n_rows, block.n_features, int(_KEPT * n_rows), kinds, rows)
+    if n_kinds == 0:
+        return None
+    tiles = np.zeros((-(-n_kinds // TILE), *bits.shape[1:]), bits.dtype)
+    write_tiles(rows[:n_kinds], tiles)
+    del rows
+    of_floats = tiles.view(block.tiles.dtype)
+    if ordering.worth_ordering(n_kinds, block.n_features):
+        which = ordering.order_tiles(of_floats, n_kinds, block.n_features)
+    else:
+        which = np.arange(n_kinds, dtype=np.uint32)
+    copies, kept = np.zeros(n_kinds, np.int32), np.empty(n_rows, np.uint32)
+    repeat_kinds(tiles, which, kinds, copies, kept, bits)
+    cache = {name: found for name, found in block.cache.items() if name == EXTREMES}
+    return replace(
+        block,
+        kept=kept if block.kept is None else block.kept[kept],
+        cache={**cache, _NAME: _block_of(block, of_floats, copies)},
     )
 
 
@@ -70,10 +123,7 @@ def first_rows(bits, n_rows, n_features, tiles, firsts, copies):  # type: ignore
     for t in tiles:
         first = t * TILE
         rows = min(TILE, n_rows - first)
-        hashes[:] = 0
-        for f in range(n_features):
-            for r in range(TILE):
-                hashes[r] = (hashes[r] ^ np.uint64(bits[t, f, r])) * np.uint64(0x9E3779B97F4A7C15)
+        write_hashes(bits[t], n_features, hashes)
         slots[:] = -1
         for r in range(rows):
             slot = np.int64(hashes[r] >> np.uint64(56))
@@ -89,6 +139,16 @@ def first_rows(bits, n_rows, n_features, tiles, firsts, copies):  # type: ignore
                 n += 1
         n_seen += max(rows, 0)
     return n, n_seen
+
+
+@borrowing()
+def write_hashes(bits, n_features, hashes):  # type: ignore[no-untyped-def]
+    """Write the hash of each row of a tile, (d4, 128), of which the first bits are the best."""
+    for r in range(TILE):
+        hashes[r] = 0
+    for f in range(n_features):
+        for r in range(TILE):
+            hashes[r] = (hashes[r] ^ np.uint64(bits[f, r])) * np.uint64(0x9E3779B97F4A7C15)
 
 
 @compiled()
@@ -108,3 +168,74 @@ def gather_rows(tiles, which, out):  # type: ignore[no-untyped-def]
             for r in range(min(TILE, which.shape[0] - t * TILE)):
                 at = which[t * TILE + r]
                 out[t, f, r] = tiles[at // TILE, f, at % TILE]
+
+
+@compiled()
+def number_kinds(bits, n_rows, n_features, most, kinds, rows):  # type: ignore[no-untyped-def]
+    """Number the different rows of tiles (n_tiles, d4, 128); return how many they are, or 0 if more than `most`.
+
+    kinds (n_rows,): out, the number of each row; rows (n_rows, d4): out, the first of them one of each kind.
+    """
+    n_bits = 9
+    while n_rows >> (n_bits - 1) > 0:
+        n_bits += 1
+    # Of each slot the kind, -1 for none, and some of the bits of its hash.
+    slots, marks = np.full(1 << n_bits, -1, np.int32), np.empty(1 << n_bits, np.uint16)
+    hashes, n = np.empty(TILE, np.uint64), 0
+    for t in range(bits.shape[0]):
+        write_hashes(bits[t], n_features, hashes)
+        for r in range(min(TILE, n_rows - t * TILE)):
+            slot = np.int64(hashes[r] >> np.uint64(64 - n_bits))
+            mark = np.uint16(hashes[r] >> np.uint64(16))
+            while slots[slot] >= 0 and not (
+                marks[slot] == mark and is_row(bits[t], n_features, r, rows[slots[slot]])
+            ):
+                slot = (slot + 1) & ((1 << n_bits) - 1)
+            if slots[slot] < 0:
+                if n == most:
+                    return 0
+                slots[slot], marks[slot] = n, mark
+                for f in range(bits.shape[1]):
+                    rows[n, f] = bits[t, f, r]
+                n += 1
+            kinds[t * TILE + r] = slots[slot]
+    return n
+
+
+@borrowing()
+def is_row(bits, n_features, r, row):  # type: ignore[no-untyped-def]
+    """Whether a row of a tile, (d4, 128), is this one, (d4,)."""
+    for f in range(n_features):  # noqa: SIM110 - numba compiles no generator
+        if bits[f, r] != row[f]:
+            return False
+    return True
+
+
+@compiled()
+def repeat_kinds(distinct, which, kinds, copies, was, tiles):  # type: ignore[no-untyped-def]
+    """Write as tiles (n_tiles, d4, 128) each row of other tiles, (m, d4, 128), as often as there are rows of its kind.
+
+    which (n_kinds,): the kind of each of those rows; kinds (n_rows,): of each row. copies (n_kinds,) int32, from zero:
+    how often each was written, and was (n_rows,): which row each is now, out.
+    """
+    now, ends = np.empty(which.shape[0], np.uint32), np.zeros(which.shape[0] + 1, np.int64)
+    for i in range(which.shape[0]):
+        now[which[i]] = i
+    for kind in kinds:
+        copies[now[kind]] += 1
+    for i in range(which.shape[0]):
+        ends[i + 1] = ends[i] + copies[i]
+    for row in range(kinds.shape[0]):
+        i = now[kinds[row]]
+        was[ends[i]] = row
+        ends[i] += 1
+    sources, i = np.empty(TILE, np.int64), 0
+    for t in range(tiles.shape[0]):
+        n = min(TILE, kinds.shape[0] - t * TILE)
+        for r in range(n):
+            while ends[i] <= t * TILE + r:
+                i += 1
+            sources[r] = i
+        for f in range(tiles.shape[1]):
+            for r in range(n):
+                tiles[t, f, r] = distinct[sources[r] // TILE, f, sources[r] % TILE]

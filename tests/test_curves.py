@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_dask.curves import curve_of, place_rows
+from kmeans_dask.curves import curve_of, order_rows
 from kmeans_dask.packing import block_of_rows, ordered
 from kmeans_dask.passes import balls_of
 
@@ -60,14 +60,18 @@ def test_every_row_has_one_place(kind: str, dtype: type, d: int, n: int, seed: i
     tiles = np.zeros((-(-n // 128), 4, 128), dtype)
     for r in range(n):
         tiles[r // 128, :d, r % 128] = X[r]
-    rows, was = np.full((n, 4), np.nan, dtype), np.zeros(n, np.uint32)
-    placed = place_rows(tiles, d, rows, was)
+    was, before = np.zeros(n, np.uint32), tiles.tobytes()
+    placed = order_rows(tiles, n, d, was)
     assert placed or kind != "normal"
     assert not (placed and kind in ("equal", "missing"))
     if placed:
+        rows = tiles.transpose(0, 2, 1).reshape(-1, 4)
         assert np.sort(was).tolist() == list(range(n))
-        assert rows[:, :d].tobytes() == X[was].tobytes()
+        assert rows[:n, :d].tobytes() == X[was].tobytes()
+        assert not rows[n:].any()
         assert not rows[:, d:].any()
+    else:
+        assert tiles.tobytes() == before
 
 
 @pytest.mark.parametrize("kind", KINDS)

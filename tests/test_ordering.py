@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kmeans_dask import kmeans, ordering, predict
 from kmeans_dask.farthest import farthest, farthest_rows
+from kmeans_dask.ordering import order_tiles
 from kmeans_dask.passes import Partials, balls_of
 from kmeans_dask.steps import lloyd_pass
 from kmeans_dask.tracks import Track
@@ -32,6 +33,35 @@ def test_an_ordered_block_holds_the_same_rows(n: int) -> None:
     assert sorted(row_ids.tolist()) == list(range(n))
     assert np.array_equal(block.all_rows(), X[row_ids].astype(np.float64))
     assert np.array_equal(block.weights, weights[row_ids])
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(("even", "equal", "one part", "missing", "huge")), st.sampled_from([np.float32, np.float64]),
+    st.sampled_from([1, 2, 3, 9]), st.integers(1024, 6000), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_tiles_are_ordered_in_place(kind: str, dtype: type, d: int, n: int, seed: int) -> None:
+    """Every row once, bit by bit, however many go to one part; padding stays zero."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d)).astype(dtype)
+    match kind:
+        case "equal":
+            X[:] = X[0]
+        case "one part":
+            X[rng.random(n) < 0.9] *= dtype(1e-6)
+        case "missing":
+            X[rng.random(X.shape) < 0.3] = np.nan
+        case "huge":
+            X *= dtype(np.finfo(dtype).max / 8)
+    tiles = np.zeros((-(-n // 128), -(-d // 4) * 4, 128), dtype)
+    for r in range(n):
+        tiles[r // 128, :d, r % 128] = X[r]
+    was = order_tiles(tiles, n, d)
+    rows = tiles.transpose(0, 2, 1).reshape(-1, tiles.shape[1])
+    assert np.sort(was).tolist() == list(range(n))
+    assert rows[:n, :d].tobytes() == X[was].tobytes()
+    assert not rows[n:].any()
+    assert not rows[:, d:].any()
 
 
 def test_near_rows_share_tiles() -> None:

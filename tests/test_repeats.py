@@ -1,11 +1,12 @@
 """Passes over distinct rows that count several times each: what they give is what passes over all rows give."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kmeans_dask import lloyd, passes, repeats, search
+from kmeans_dask import kmeans, lloyd, packing, passes, predict, repeats, search
 from kmeans_dask.blocks import Block
 from kmeans_dask.kernels import TILE
 from kmeans_dask.lloyd import Limits
@@ -113,6 +114,52 @@ def test_distinct_rows_stand_for_all_of_their_tile() -> None:
         found[row.tobytes()] = found.get(row.tobytes(), 0) + count
     assert found == expected
     assert len(rows) <= len(kinds) * -(-1500 // TILE)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n", "d", "n_kinds"), [(6000, 38, 2500), (5888, 3, 40), (1100, 1, 1)])
+def test_equal_rows_lie_side_by_side(dtype: str, n: int, d: int, n_kinds: int) -> None:
+    """Found among all rows of a block, however far apart: the same rows under the same ids, one of each kind kept."""
+    X = rows_with_copies(n, d, n_kinds, seed=n).astype(dtype)
+    X[n // 2 :] = X[: n - n // 2]
+    before = packing.block_of_rows(X)
+    before = replace(before, tiles=before.tiles.astype(dtype))
+    found = repeats.ordered_by_kind(before)
+    assert found
+    ids, rows = found.row_ids(), found.all_rows()
+    assert np.sort(ids).tolist() == list(range(n))
+    assert np.array_equal(rows, X[ids].astype(np.float64))
+    assert not found.tiles.transpose(0, 2, 1).reshape(-1, found.tiles.shape[1])[n:].any()
+    kinds, counts = np.unique(X, axis=0, return_counts=True)
+    assert 1 + np.count_nonzero((rows[1:] != rows[:-1]).any(axis=1)) == len(kinds)
+    few = repeats.distinct(found)
+    order = np.lexsort(few.all_rows().T[::-1])
+    assert np.array_equal(few.all_rows()[order], kinds)
+    assert few.copies[order].tolist() == counts.tolist()
+    assert not few.tiles.transpose(0, 2, 1).reshape(-1, few.tiles.shape[1])[len(kinds) :].any()
+
+
+@pytest.mark.parametrize("n_equal", [0, 32])
+def test_rows_of_many_kinds_are_left_alone(n_equal: int) -> None:
+    """Where few rows are equal, which a sample of the tiles tells, or else all of them, nothing is done."""
+    X = np.random.default_rng(8).normal(size=(200 * TILE, 2))
+    block = packing.block_of_rows(X)
+    block.tiles[repeats.sampled(len(block.tiles))[:n_equal]] = 1.0
+    before = block.tiles.tobytes()
+    assert repeats.ordered_by_kind(block) is None
+    assert block.tiles.tobytes() == before
+
+
+@pytest.mark.parametrize("init", ["random", "k-means||"])
+def test_kinds_change_no_bit_of_a_model(monkeypatch: pytest.MonkeyPatch, init: str) -> None:
+    """A model of rows in the order of their kinds is that of the same rows ordered one by one."""
+    X = rows_with_copies(9000, 3, 700, seed=9)
+    models = []
+    for most in (repeats.MOST_BYTES, 0):
+        monkeypatch.setattr(repeats, "MOST_BYTES", most)
+        model = kmeans(X, 8, init=init, n_init=2, seed=3)
+        models.append((model.centroids.tobytes(), model.inertia, predict(model, X).tolist()))
+    assert models[0] == models[1]
 
 
 @pytest.mark.parametrize("why", ["weights", "few", "wide", "different"])
