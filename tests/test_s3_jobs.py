@@ -203,7 +203,7 @@ def test_readers_see_whole_runs_while_whole_jobs_are_killed(
     committed(job, env)
     killed, draw = list[str](), random.Random(kind)
     with Reader(output) as reader:
-        for _ in range(2 * n_kills):
+        for _ in range(5 * n_kills):  # on a busy machine many jobs end before they are killed
             run_id = killed_after_first_part(job, env, output, tmp_path, draw.uniform(0, 0.05))
             killed += [run_id] if run_id else []
             if len(killed) == n_kills:
