@@ -27,7 +27,8 @@ METRICS = ("euclidean", "cosine")
 _TILES_PER_BLOCK = 512
 _FEW_BYTES = 4 * 2**20  # below, a block is not worth a thread of its own
 _BLOCK_BYTES = 64 * 2**20
-_CHECKED_ROWS = 4096
+_CHECKED_ROWS = 4096  # at once
+_WORTH_A_THREAD = 2**20  # numbers to check
 _HEAVIEST = 2.0**200  # so that weight * squared distance neither overflows nor vanishes
 Array = npt.NDArray[Any]
 
@@ -137,10 +138,10 @@ def blocks_of(
     """Return an array's rows as blocks of this process, and how they were prepared; names: of its features."""
     if not (dtype is None or (isinstance(dtype, str) and dtype in LARGEST)):
         raise ConfigError(f"dtype must be 'float32' or 'float64'; found {dtype!r}.")
-    columns = columns_of(data, None)
+    threads = n_threads or len(os.sched_getaffinity(0))
+    columns = columns_of(data, None, threads)
     stored = dtype or ("float32" if columns[0].dtype == np.float32 else "float64")
     named = tuple(names or (f"x{f}" for f in range(len(columns))))
-    threads = n_threads or len(os.sched_getaffinity(0))
     preparation = provisional(columns, Wishes(named, stored, metric=metric), threads)
     stored_as = preparation if dtype else narrowed(columns, preparation)
     blocks = _packed(columns, stored_as, weights_of(weights, len(columns[0])), n_threads)
@@ -222,7 +223,7 @@ def _packed(
         )
 
 
-def columns_of(data: npt.ArrayLike, n_features: int | None = None) -> Array:
+def columns_of(data: npt.ArrayLike, n_features: int | None = None, n_threads: int = 1) -> Array:
     """Return the features of (n_samples, n_features) finite numbers as float32 or float64 columns."""
     X = _array(data, "data", None)
     if X.ndim != 2 or 0 in X.shape:
@@ -237,15 +238,21 @@ def columns_of(data: npt.ArrayLike, n_features: int | None = None) -> Array:
         if X.dtype.kind not in "iuf":
             raise DataError(f"data must be numbers; found dtype {X.dtype}. Encode them as numbers first.")
         X = X.astype(np.float64)
-    bad = sum(n_not_finite(X[a : a + _CHECKED_ROWS]) for a in range(0, len(X), _CHECKED_ROWS))
+    bad = n_not_finite(X, n_threads)
     if bad:
         raise DataError(f"data must be finite; found {bad} NaN or infinite values. Drop or fill them.")
     return X.T
 
 
-def n_not_finite(X: Array) -> int:
-    """Return how many numbers are NaN or infinite."""
-    return int(X.size - np.count_nonzero(np.isfinite(X)))
+def n_not_finite(X: Array, n_threads: int = 1) -> int:
+    """Return how many numbers are NaN or infinite, looked for on so many threads."""
+    if n_threads > 1 and X.size >= _WORTH_A_THREAD:
+        share = -(-len(X) // n_threads)
+        parts = [X[first : first + share] for first in range(0, len(X), share)]
+        with ThreadPoolExecutor(n_threads, thread_name_prefix="finite") as pool:
+            return sum(pool.map(n_not_finite, parts))
+    chunks = (X[a : a + _CHECKED_ROWS] for a in range(0, len(X), _CHECKED_ROWS))
+    return sum(int(chunk.size - np.count_nonzero(np.isfinite(chunk))) for chunk in chunks)
 
 
 def weights_of(weights: npt.ArrayLike | None, n_samples: int, name: str = "weights") -> Floats | None:

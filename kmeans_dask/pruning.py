@@ -57,17 +57,27 @@ def gap_of(step, labels, slack):  # type: ignore[no-untyped-def]
 
 
 @borrowing(inline="always")
-def rows_to_look_at(t, first, stop, step, state, which):  # type: ignore[no-untyped-def]
-    """Write which rows of a tile may have another nearest centroid than in the last pass; return how many."""
+def tiles_to_look_at(some, step, state, which):  # type: ignore[no-untyped-def]
+    """Write which of some tiles, (first, stop), may have a row with another nearest centroid; return how many."""
     thresholds, drift, fresh = step
+    owners, gaps = state[2], state[3]
+    count = np.uint64(0)
+    for t in range(*some):
+        which[count] = t  # overwritten unless it is looked at: a branch would be guessed wrong
+        of_owner = np.float64(thresholds[max(owners[t], 0)])
+        count += np.uint64(fresh or not (of_owner if owners[t] >= 0 else drift) < gaps[t])
+    return np.int64(count)
+
+
+@borrowing(inline="always")
+def rows_to_look_at(t, first, stop, step, state, which):  # type: ignore[no-untyped-def]
+    """Write which rows of a tile that is looked at may have another nearest centroid; return how many."""
     labels, slack, owners, gaps = state[:4]
-    if fresh or (owners[t] >= 0 and not thresholds[owners[t]] < gaps[t]):
+    if step[2] or owners[t] >= 0:
         for r in range(stop - first):
             which[r] = r
         return stop - first
-    if owners[t] >= 0 or drift < gaps[t]:
-        return 0
-    count = open_rows(thresholds, labels[first:stop], slack[first:stop], which)
+    count = open_rows(step[0], labels[first:stop], slack[first:stop], which)
     if count == 0:
         gaps[t] = gap_of(step, labels[first:stop], slack[first:stop])
     return count
@@ -141,7 +151,8 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
     ledger = (weights, factors, totals, room_for_moves(), copies)
     reach, local = room_for(scan, centroids)
     room = (
-        (np.arange(centroids.shape[0]), np.empty(TILE + 1, np.int64), np.empty(TILE, np.int64)),
+        (np.arange(centroids.shape[0]), np.empty(TILE + 1, np.int64), np.empty(TILE, np.int64),
+         np.empty(tiles.shape[0] + 1, np.int64)),
         reach, local, room_for_rows(tiles),
         (np.zeros((d4, FEW), dtype), np.empty(FEW, np.int64)), (np.zeros((d4, TILE), dtype), np.empty(TILE, np.int64)),
         room_for_groups(tiles, centroids.shape[0]),
@@ -155,11 +166,11 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
 def relabel_block(block, balls, tile_sums, scan, centroids, step, ledger, state, room):  # type: ignore[no-untyped-def]
     """Do what `relabel_rows` does.
 
-    room = (all centroids, which rows, all places of a tile; of `room_for`; of `room_for_rows`; a few lanes and their
-    places; lanes gathered from several tiles; of `room_for_groups`).
+    room = (all centroids, which rows, all places of a tile, which tiles; of `room_for`; of `room_for_rows`; a few lanes
+    and their places; lanes gathered from several tiles; of `room_for_groups`).
     """
     n_tiles = block[0].shape[0]
-    (every, _, _), reach, local, rows_found, few, gathered, groups = room
+    (every, _, _, _), reach, local, rows_found, few, gathered, groups = room
     far_scan, grouping = (scan, centroids, step[0], every), not step[2] and groups[0][0].shape[0] > 0
     at_once = groups[0][0].shape[0] // TILE if grouping else n_tiles
     changed, n_pending = 0, 0
@@ -196,14 +207,17 @@ def relabel_tiles(some, block, balls, tile_sums, far_scan, step, ledger, state, 
     some = ((first, stop), how many rows are gathered, whether rows may be grouped). Return how many labels changed, and
     how many rows are gathered and to be grouped.
     """
-    (first_tile, stop_tile), n_pending, grouping = some
+    n_pending, grouping = some[1:]
     tiles, n_rows, _, copies = block
     scan, centroids, thresholds, every = far_scan
     fresh, owners, gaps = step[2], state[2], state[3]
     k, d4 = centroids.shape[0], tiles.shape[1]
-    (_, which, whole), (columns, sq_distances, found), local, rows_found, few, gathered, groups = room
+    (_, which, whole, looked_at), (columns, sq_distances, found), local, rows_found, few, gathered, groups = (
+        room
+    )
     changed, n_chosen = 0, 0
-    for t in range(first_tile, stop_tile):
+    for i in range(tiles_to_look_at(some[0], step, state, looked_at)):
+        t = looked_at[i]
         first = t * TILE
         stop = min(first + TILE, n_rows)
         count = rows_to_look_at(t, first, stop, step, state, which) if stop > first else 0
