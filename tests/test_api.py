@@ -396,6 +396,14 @@ def test_a_stored_model_goes_on_where_it_ended() -> None:
 # Errors ---------------------------------------------------------------------------------------
 
 
+def test_numbers_are_checked_on_all_threads() -> None:
+    """Of many rows, each thread checks some: all that are wrong are counted."""
+    X = np.zeros((300_001, 4), np.float32)
+    X[[0, 100_000, 200_000, 300_000], 3] = np.nan, np.inf, -np.inf, np.nan
+    with pytest.raises(DataError, match="data must be finite; found 4 NaN or infinite values"):
+        kmeans(X, 2, n_threads=3)
+
+
 @pytest.mark.parametrize(
     ("data", "rule"),
     [
