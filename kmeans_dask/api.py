@@ -211,9 +211,10 @@ def _packed(
     order: bool = True,
 ) -> list[Block]:
     threads = n_threads or len(os.sched_getaffinity(0))
-    # Large blocks order their rows better; each thread should have one.
+    # Large blocks order their rows better; each thread should have as many as any other.
     row_bytes = padded(len(columns)) * np.dtype(preparation.dtype).itemsize
-    share = min(-(-len(columns[0]) // threads), _BLOCK_BYTES // row_bytes)
+    rounds = -(-len(columns[0]) * row_bytes // (threads * _BLOCK_BYTES))
+    share = -(-len(columns[0]) // (threads * rounds))
     few = max(1, min(_TILES_PER_BLOCK, _FEW_BYTES // (row_bytes * TILE)))
     block_rows = max(-(-share // TILE), few) * TILE
     by_kind = len(columns[0]) * row_bytes <= repeats.MOST_BYTES
