@@ -21,7 +21,7 @@ _SAMPLE_ROWS = 64 * TILE
 _CROWDED = 8  # what part of all rows may lie in one cell
 
 
-def order_rows(tiles: npt.NDArray[Any], n_rows: int, n_features: int, was: npt.NDArray[np.uint32]) -> bool:
+def sort_along(tiles: npt.NDArray[Any], n_rows: int, n_features: int, was: npt.NDArray[np.uint32]) -> bool:
     """Bring the rows of tiles (n_tiles, d4, 128) in the order of the curve, in place, and write where each was, (n,).
 
     Return whether that was done: it is not where too many rows lie in one cell.
@@ -90,7 +90,7 @@ def bin_of(x, low, step):  # type: ignore[no-untyped-def]
 
 @compiled()
 def deal_cells(tiles, n_rows, curve, bits, n_features, was):  # type: ignore[no-untyped-def]
-    """Do what `order_rows` does, with cells of so many bits along each feature."""
+    """Do what `sort_along` does, with cells of so many bits along each feature."""
     lows, steps = np.empty(n_features, tiles.dtype), np.empty(n_features, tiles.dtype)
     places = np.empty((n_features, _BINS), np.uint16)
     fit_grid(tiles, n_rows, bits, lows, steps, places)

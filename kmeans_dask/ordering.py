@@ -37,7 +37,7 @@ def worth_ordering(n_rows: int, n_features: int) -> bool:
 def order_tiles(tiles: Tiles, n_rows: int, n_features: int) -> Order:
     """Bring near rows of tiles (n_tiles, d4, 128) together, in place; return where each row was, (n_rows,)."""
     was = np.empty(len(tiles) * TILE, np.uint32)
-    if n_features > curves.MOST_FEATURES or not curves.order_rows(tiles, n_rows, n_features, was):
+    if n_features > curves.MOST_FEATURES or not curves.sort_along(tiles, n_rows, n_features, was):
         sort_pages(tiles, n_rows, was, *deal_rows(tiles, n_rows, was))
     return was[:n_rows]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_dask.curves import curve_of, order_rows
+from kmeans_dask.curves import curve_of, sort_along
 from kmeans_dask.packing import block_of_rows, ordered
 from kmeans_dask.passes import balls_of
 
@@ -61,7 +61,7 @@ def test_every_row_has_one_place(kind: str, dtype: type, d: int, n: int, seed: i
     for r in range(n):
         tiles[r // 128, :d, r % 128] = X[r]
     was, before = np.zeros(n, np.uint32), tiles.tobytes()
-    placed = order_rows(tiles, n, d, was)
+    placed = sort_along(tiles, n, d, was)
     assert placed or kind != "normal"
     assert not (placed and kind in ("equal", "missing"))
     if placed:
