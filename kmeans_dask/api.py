@@ -27,7 +27,7 @@ METRICS = ("euclidean", "cosine")
 _TILES_PER_BLOCK = 512
 _FEW_BYTES = 4 * 2**20  # below, a block is not worth a thread of its own
 _BLOCK_BYTES = 64 * 2**20
-_CHECKED_ROWS = 4096  # at once
+_CHECKED_ROWS = 4096  # rows checked at once
 _WORTH_A_THREAD = 2**20  # numbers to check
 _HEAVIEST = 2.0**200  # so that weight * squared distance neither overflows nor vanishes
 Array = npt.NDArray[Any]
@@ -164,7 +164,8 @@ def prepared_blocks_of(
     n_threads: int | None = None,
 ) -> LocalBlocks:
     """Return an array's rows as blocks of this process, prepared as other rows were, for a pass or two."""
-    columns = columns_of(data, len(preparation.feature_names))
+    threads = n_threads or len(os.sched_getaffinity(0))
+    columns = columns_of(data, len(preparation.feature_names), threads)
     blocks = _packed(columns, preparation, weights_of(weights, len(columns[0])), n_threads, order=False)
     return LocalBlocks(blocks, n_threads)
 
@@ -217,7 +218,9 @@ def _packed(
     share = -(-len(columns[0]) // (threads * rounds))
     few = max(1, min(_TILES_PER_BLOCK, _FEW_BYTES // (row_bytes * TILE)))
     block_rows = max(-(-share // TILE), few) * TILE
-    by_kind = len(columns[0]) * row_bytes <= repeats.MOST_BYTES
+    # Not where threads cut blocks between them, nor where distinct rows are not kept.
+    is_whole = threads == 1 or -(-share // TILE) >= few
+    by_kind = is_whole and len(columns[0]) * row_bytes <= repeats.MOST_BYTES
     with ThreadPoolExecutor(threads) as pool:
         return packed(
             columns, preparation, weights, pool=pool, block_rows=block_rows, order=order, by_kind=by_kind

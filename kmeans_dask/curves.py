@@ -22,9 +22,10 @@ _CROWDED = 8  # what part of all rows may lie in one cell
 
 
 def sort_along(tiles: npt.NDArray[Any], n_rows: int, n_features: int, was: npt.NDArray[np.uint32]) -> bool:
-    """Bring the rows of tiles (n_tiles, d4, 128) in the order of the curve, in place, and write where each was, (n,).
+    """Bring the rows of tiles (n_tiles, d4, 128) into the order of the curve, in place.
 
-    Return whether that was done: it is not where too many rows lie in one cell.
+    was, at least (n_rows,): out, where each row was. Return whether that was done: it is not where too many rows lie in
+    one cell.
     """
     bits = min(int(np.log2(n_rows / _ROWS_OF_CELL + 1)), _MOST_BITS) // n_features
     return bool(deal_cells(tiles, n_rows, curve_of(bits, n_features), bits, n_features, was))

@@ -3,8 +3,9 @@
 Rows of one or two features follow a curve (`curves`). Others are split by the nearest of 16 rows of theirs, and each
 part again while that brings rows nearer to each other.
 The first split writes rows as pages, each of 128 rows of one part, over tiles that have been read; a part's pages are
-read into the processor's cache, split there, and written over as tiles. So the memory of the tiles is all it takes:
-fresh memory can cost more than all the rest, where a machine has given back what it had free.
+read into the processor's cache, split there, and written over as tiles. So beside the tiles it takes room for the
+largest part, and for 4,096 rows: fresh memory can cost more than all the rest, where a machine has given back what it
+had free.
 No result depends on the order of rows: sums are exact, and whatever names a row does so by its row id.
 """
 
@@ -38,7 +39,7 @@ def order_tiles(tiles: Tiles, n_rows: int, n_features: int) -> Order:
     """Bring near rows of tiles (n_tiles, d4, 128) together, in place; return where each row was, (n_rows,)."""
     was = np.empty(len(tiles) * TILE, np.uint32)
     if n_features > curves.MOST_FEATURES or not curves.sort_along(tiles, n_rows, n_features, was):
-        sort_pages(tiles, n_rows, was, *deal_rows(tiles, n_rows, was))
+        sort_pages(tiles, was, *deal_rows(tiles, n_rows, was))
     return was[:n_rows]
 
 
@@ -141,8 +142,9 @@ def fit_once(rows, sample, tiles, negative, squares, work, pivots):  # type: ign
 def deal_rows(tiles, n_rows, was):  # type: ignore[no-untyped-def]
     """Write the rows of tiles (n_tiles, d4, 128) over them as pages (128, d4) of rows nearest to the same of 16 pivots.
 
-    was (n_tiles * 128,): out, where the rows of each page were. Return the part of each page, (n_pages,), and the rows
-    that fill none, (16, 128, d4), where they were, (16, 128), and how many they are, (16,).
+    was (n_tiles * 128,): out, where the rows of each page were. Return the part of each page, (n_pages,); of each part
+    two pages that were begun, (16, 2, 128, d4), where their rows were, (16, 2, 128), and counts (2, 16): of the part's
+    rows, and of its pages, after which rows are left in the page begun last.
     """
     n_tiles, d4, _ = tiles.shape
     negative, squares = pivots_of_tiles(tiles, n_rows)
@@ -167,10 +169,7 @@ def deal_rows(tiles, n_rows, was):  # type: ignore[no-untyped-def]
                 was[n_pages * TILE : (n_pages + 1) * TILE] = begun_was[part, full]
                 counts[1, part] += 1
                 n_pages += 1
-    rest, rest_was = np.empty((_PIVOTS, TILE, d4), tiles.dtype), np.empty((_PIVOTS, TILE), np.uint32)
-    for part in range(_PIVOTS):
-        rest[part], rest_was[part] = begun[part, counts[1, part] % 2], begun_was[part, counts[1, part] % 2]
-    return parts[:n_pages], rest, rest_was, counts[0] % TILE
+    return parts[:n_pages], begun, begun_was, counts
 
 
 @compiled()
@@ -179,7 +178,7 @@ def pivots_of_tiles(tiles, n_rows):  # type: ignore[no-untyped-def]
     d4 = tiles.shape[1]
     n = min(_SAMPLE_ROWS, n_rows // TILE * TILE)
     sample, pivots = np.empty((n, d4), tiles.dtype), np.empty((_PIVOTS, d4), tiles.dtype)
-    negative, squares = np.empty_like(pivots), np.empty(_PIVOTS, tiles.dtype)
+    negative, squares = np.zeros_like(pivots), np.zeros(_PIVOTS, tiles.dtype)  # of equal rows, as they are
     for i in range(n):
         at = (2 * i + 1) * n_rows // (2 * n)
         for f in range(d4):
@@ -199,18 +198,15 @@ def place(tile, to, rows):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def sort_pages(tiles, n_rows, was, parts, rest, rest_was, counts):  # type: ignore[no-untyped-def]
+def sort_pages(tiles, was, parts, begun, begun_was, counts):  # type: ignore[no-untyped-def]
     """Write the rows of pages, see `deal_rows`, over them as tiles (n_tiles, d4, 128) of near rows.
 
-    was (n_tiles * 128,): in, where the rows of pages were; out, where those of tiles were. parts, rest, rest_was,
-    counts: what `deal_rows` returned.
+    was (n_tiles * 128,): in, where the rows of pages were; out, where those of tiles were. The others: what `deal_rows`
+    returned.
     """
     n_tiles, d4, _ = tiles.shape
     pages = tiles.reshape(n_tiles, TILE, d4)
-    sizes = counts.copy()
-    for part in parts:
-        sizes[part] += TILE
-    room = TILE + sizes.max()  # for a part behind rows of the one before that fill no tile
+    room = TILE + counts[0].max()  # for a part behind rows of the one before that fill no tile
     rows, ids = np.empty((room, d4), tiles.dtype), np.empty(room, np.uint32)
     order, other, keys = np.empty(room, np.uint32), np.empty(room, np.uint32), np.empty(room, np.uint8)
     # Tiles without a page, the last one first: it is taken last, as it may have fewer rows.
@@ -222,8 +218,8 @@ def sort_pages(tiles, n_rows, was, parts, rest, rest_was, counts):  # type: igno
                 rows[n : n + TILE], ids[n : n + TILE] = pages[page], was[page * TILE : (page + 1) * TILE]
                 free[n_free] = page
                 n, n_free = n + TILE, n_free + 1
-        n_rest = counts[part]
-        rows[n : n + n_rest], ids[n : n + n_rest] = rest[part, :n_rest], rest_was[part, :n_rest]
+        n_rest, last = counts[0, part] % TILE, counts[1, part] % 2
+        rows[n : n + n_rest], ids[n : n + n_rest] = begun[part, last, :n_rest], begun_was[part, last, :n_rest]
         n += n_rest
         order[:n] = np.arange(n)
         order_rows(rows, order, n_left, n, other, keys)

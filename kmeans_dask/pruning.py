@@ -144,7 +144,7 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
     A row is looked at when the threshold of its cluster, see `bounds`, reaches its slack; an owned tile likewise, as a
     whole. gaps: the threshold, or for tiles without an owner the drift, at which a tile must be looked at. owners: the
     centroid nearest to all rows, or -1, or less where rivals were found to be too many, and are not looked for again
-    the next times.
+    the next times; below k also when fresh.
     """
     tiles, n_rows, weights, copies = block
     d4, dtype = tiles.shape[1], tiles.dtype
@@ -152,7 +152,7 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
     reach, local = room_for(scan, centroids)
     room = (
         (np.arange(centroids.shape[0]), np.empty(TILE + 1, np.int64), np.empty(TILE, np.int64),
-         np.empty(tiles.shape[0] + 1, np.int64)),
+         np.empty(tiles.shape[0], np.int64)),
         reach, local, room_for_rows(tiles),
         (np.zeros((d4, FEW), dtype), np.empty(FEW, np.int64)), (np.zeros((d4, TILE), dtype), np.empty(TILE, np.int64)),
         room_for_groups(tiles, centroids.shape[0]),

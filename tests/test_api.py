@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kmeans_dask
-from kmeans_dask import blocks_of, kmeans, predict
+from kmeans_dask import api, blocks_of, kmeans, predict
 from kmeans_dask.api import labels_of
 from kmeans_dask.errors import (
     ConfigError,
@@ -396,12 +396,20 @@ def test_a_stored_model_goes_on_where_it_ended() -> None:
 # Errors ---------------------------------------------------------------------------------------
 
 
-def test_numbers_are_checked_on_all_threads() -> None:
-    """Of many rows, each thread checks some: all that are wrong are counted."""
+def test_numbers_are_checked_on_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many rows, each thread checks a part: all that are wrong are counted."""
+    parts, check = list[int](), api.n_not_finite
+
+    def noted(X: np.ndarray, n_threads: int = 1) -> int:
+        parts.append(len(X))
+        return check(X, n_threads)
+
+    monkeypatch.setattr(api, "n_not_finite", noted)
     X = np.zeros((300_001, 4), np.float32)
     X[[0, 100_000, 200_000, 300_000], 3] = np.nan, np.inf, -np.inf, np.nan
     with pytest.raises(DataError, match="data must be finite; found 4 NaN or infinite values"):
         kmeans(X, 2, n_threads=3)
+    assert sorted(parts) == [99_999, 100_001, 100_001, 300_001]
 
 
 @pytest.mark.parametrize(

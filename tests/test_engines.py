@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Semaphore
 from typing import Any
 
 import numpy as np
@@ -145,15 +145,20 @@ def test_a_caller_needs_no_thread_of_the_pool() -> None:
     """With all threads busy, also when the blocks are closed meanwhile, the calling thread does the work alone."""
     X = np.random.default_rng(0).normal(size=(60_000, 8)).astype(np.float32)
     blocks, _ = blocks_of(X, n_threads=2)
-    begun, free = Event(), Event()
+    begun, free, started = Event(), Event(), Semaphore(0)
+
+    def keep_busy() -> None:
+        started.release()
+        free.wait(60)
 
     def rows(some: list[Block]) -> int:
         begun.set()
         assert closes.wait(60)
         return sum(block.n_rows for block in some)
 
-    busy = [blocks._pool.submit(free.wait, 60) for _ in range(2)]
+    busy = [blocks._pool.submit(keep_busy) for _ in range(2)]
     try:
+        assert all(started.acquire(timeout=60) for _ in busy)
         closes = Event()
         closes.set()
         assert blocks.map_reduce(rows, combine=int.__add__) == 60_000

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kmeans_dask import kmeans, lloyd, packing, passes, predict, repeats, search
+from kmeans_dask import kinds, kmeans, lloyd, packing, passes, predict, repeats, search
 from kmeans_dask.blocks import Block
 from kmeans_dask.kernels import TILE
 from kmeans_dask.lloyd import Limits
@@ -22,8 +22,8 @@ from tests.test_refine import refined
 def rows_with_copies(n: int, d: int, n_kinds: int, seed: int) -> np.ndarray:
     """Return n rows, each one of so many kinds, neighbours often of the same kind."""
     rng = np.random.default_rng(seed)
-    kinds = rng.normal(size=(n_kinds, d))
-    return kinds[np.sort(rng.integers(n_kinds, size=n))]
+    different = rng.normal(size=(n_kinds, d))
+    return different[np.sort(rng.integers(n_kinds, size=n))]
 
 
 def blocks_of(X: np.ndarray, *, all_rows: bool, n_threads: int = 2) -> LocalBlocks:
@@ -105,7 +105,7 @@ def test_distinct_rows_stand_for_all_of_their_tile() -> None:
     few = repeats.distinct(whole)
     rows, copies = few.all_rows(), few.copies.tolist()
     assert sum(copies) == few.n_copies == 1500
-    kinds = {row.tobytes() for row in whole.all_rows()}
+    different = {row.tobytes() for row in whole.all_rows()}
     expected: dict[bytes, int] = {}
     for row in whole.all_rows():
         expected[row.tobytes()] = expected.get(row.tobytes(), 0) + 1
@@ -113,7 +113,7 @@ def test_distinct_rows_stand_for_all_of_their_tile() -> None:
     for row, count in zip(rows, copies, strict=True):
         found[row.tobytes()] = found.get(row.tobytes(), 0) + count
     assert found == expected
-    assert len(rows) <= len(kinds) * -(-1500 // TILE)
+    assert len(rows) <= len(different) * -(-1500 // TILE)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -130,13 +130,13 @@ def test_equal_rows_lie_side_by_side(dtype: str, n: int, d: int, n_kinds: int) -
     assert np.sort(ids).tolist() == list(range(n))
     assert np.array_equal(rows, X[ids].astype(np.float64))
     assert not found.tiles.transpose(0, 2, 1).reshape(-1, found.tiles.shape[1])[n:].any()
-    kinds, counts = np.unique(X, axis=0, return_counts=True)
-    assert 1 + np.count_nonzero((rows[1:] != rows[:-1]).any(axis=1)) == len(kinds)
+    expected, counts = np.unique(X, axis=0, return_counts=True)
+    assert 1 + np.count_nonzero((rows[1:] != rows[:-1]).any(axis=1)) == len(expected)
     few = repeats.distinct(found)
     order = np.lexsort(few.all_rows().T[::-1])
-    assert np.array_equal(few.all_rows()[order], kinds)
+    assert np.array_equal(few.all_rows()[order], expected)
     assert few.copies[order].tolist() == counts.tolist()
-    assert not few.tiles.transpose(0, 2, 1).reshape(-1, few.tiles.shape[1])[len(kinds) :].any()
+    assert not few.tiles.transpose(0, 2, 1).reshape(-1, few.tiles.shape[1])[len(expected) :].any()
 
 
 @pytest.mark.parametrize("n_equal", [0, 32])
@@ -150,16 +150,39 @@ def test_rows_of_many_kinds_are_left_alone(n_equal: int) -> None:
     assert block.tiles.tobytes() == before
 
 
-@pytest.mark.parametrize("init", ["random", "k-means||"])
-def test_kinds_change_no_bit_of_a_model(monkeypatch: pytest.MonkeyPatch, init: str) -> None:
-    """A model of rows in the order of their kinds is that of the same rows ordered one by one."""
-    X = rows_with_copies(9000, 3, 700, seed=9)
-    models = []
+@pytest.mark.parametrize(("n", "n_threads", "n_found"), [(9000, 1, 1), (140_000, 2, 2), (60_000, 2, 0)])
+def test_kinds_change_no_bit_of_a_model(
+    n: int, n_threads: int, n_found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of rows in the order of their kinds is that of rows ordered one by one; threads cut no such block."""
+    X = rows_with_copies(n, 3, n // 13, seed=9)
+    models, found, order = [], list[bool](), repeats.ordered_by_kind
+
+    def noted(block: Block) -> Block | None:
+        made = order(block)
+        found.append(made is not None)
+        return made
+
+    monkeypatch.setattr(repeats, "ordered_by_kind", noted)
     for most in (repeats.MOST_BYTES, 0):
         monkeypatch.setattr(repeats, "MOST_BYTES", most)
-        model = kmeans(X, 8, init=init, n_init=2, seed=3)
+        model = kmeans(X, 8, init="k-means||", seed=3, n_threads=n_threads)
         models.append((model.centroids.tobytes(), model.inertia, predict(model, X).tolist()))
     assert models[0] == models[1]
+    assert found == [True] * n_found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_that_differ_in_sign_have_different_hashes(dtype: type) -> None:
+    """Numbers whose lower bits are alike do not share the few hashes that would make the search for equal ones slow."""
+    signs = (np.arange(1024)[:, None] >> np.arange(10)) % 2 * 2 - 1
+    X = (signs / np.sqrt(10)).astype(dtype)
+    tiles = np.ascontiguousarray(X.reshape(8, TILE, 10).transpose(0, 2, 1))
+    hashes = np.empty((8, TILE), np.uint64)
+    for bits, found in zip(tiles.view(f"u{X.itemsize}"), hashes, strict=True):
+        kinds.write_hashes(bits, 10, found)
+    assert len(np.unique(hashes)) == 1024
+    assert len(np.unique(hashes >> np.uint64(52))) > 700  # of 1,024 slots and more
 
 
 @pytest.mark.parametrize("why", ["weights", "few", "wide", "different"])

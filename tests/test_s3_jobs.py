@@ -185,7 +185,7 @@ def killed_after_first_part(
 @pytest.mark.fault
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    ("kind", "n_kills", "n_files"), [("moto", 20, 25), ("dask", 3, 25), ("local", 10, 120)]
+    ("kind", "n_kills", "n_files"), [("moto", 20, 60), ("dask", 3, 25), ("local", 10, 120)]
 )
 def test_readers_see_whole_runs_while_whole_jobs_are_killed(
     kind: str, n_kills: int, n_files: int, tmp_path: Path, request: pytest.FixtureRequest
