@@ -30,14 +30,15 @@ def begin_rows(ledger, lanes, places, t, tile_sums, state, rows_found):  # type:
     whole = 2 * n_most > n  # all go to one cluster first, so that only the others have to be moved
     if whole:
         move_tile(t, tile_sums, ledger[2], count_copies(ledger[4], first, first + n), -1, most)
-    which, old, new = ledger[3]
+    which, old, new = ledger[3][:3]
     count = 0
     for r in range(n):
         label = rows_found[0][r]
         slack[first + r], labels[first + r] = rows_found[1][r], label
         which[count], old[count], new[count] = r, most if whole else -1, label
         count += not (whole and label == most)
-    move_rows(ledger, lanes, places, count)
+    if count > 0:  # a call costs as much as three rows
+        move_rows(ledger, lanes, places, count)
     note_rows(state[4], ledger[4], places, rows_found)
     owners[t], gaps[t] = -1, -np.inf
 
@@ -58,7 +59,7 @@ def count_moves(ledger, places, m):  # type: ignore[no-untyped-def]
 def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-untyped-def]
     """Note the labels and slack of scanned rows, and move those whose label changed; return how many did."""
     labels, slack = state[0], state[1]
-    which, old, new = ledger[3]
+    which, old, new = ledger[3][:3]
     changed = 0
     for r in range(places.shape[0]):
         at, label = places[r], rows_found[0][r]
@@ -67,6 +68,8 @@ def keep_rows(ledger, lanes, state, rows_found, places):  # type: ignore[no-unty
         changed += labels[at] != label
         labels[at] = label
     note_rows(state[4], ledger[4], places, rows_found)
+    if changed == 0:
+        return 0
     move_rows(ledger, lanes, places, changed)
     return count_moves(ledger, places, changed)
 
@@ -92,7 +95,7 @@ def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state)
         move_tile(t, tile_sums, ledger[2], n, old, label)
         labels[first:stop] = label
         return n
-    which, olds, news = ledger[3]
+    which, olds, news = ledger[3][:3]
     changed = 0
     for r in range(stop - first):
         which[changed], olds[changed], news[changed] = r, labels[first + r], label

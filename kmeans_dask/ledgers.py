@@ -2,15 +2,18 @@
 
 totals = (high, low (k, d), rows (k,), high, low of the weights, (k,) or (0,)), all int64: see `sums`.
 ledger = (weights (n_rows,) or (0,), factors (d + 1,), totals, moves, copies (n_rows,) or (0,): see `blocks.Block`);
-moves: room for the rows of a tile that go from one cluster to another, their lanes, (128,) int64, and their clusters
-before, -1 for none, and after, (128,) int32.
+moves: room for the rows of a tile that go from one cluster to another, their lanes, (128,) int64, their clusters
+before, -1 for none, and after, (128,) int32; and room for what they add to sums.
 """
 
 import numpy as np
 
 from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of
 
-_WIDE = 256  # features from which rows of a tile are moved together: one row's values lie far apart
+_WIDE = 256  # features from which rows of a tile are moved feature by feature: one row's values lie far apart
+_NARROW, _WORTH_SHARING = 8, 32  # of fewer features, or fewer values in all, rows are moved one by one
+_AT_ONCE = 512  # else so many values together
+_APART = 24  # by how many more their high and low limbs lie apart: not by 4096 bytes, which a processor takes for alike
 
 
 @compiled()
@@ -108,20 +111,124 @@ def move_row(ledger, lanes, r, at, old, new):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def room_for_moves():  # type: ignore[no-untyped-def]
-    """Return the room for moves."""
-    return np.empty(TILE, np.int64), np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+def room_for_moves(n_features):  # type: ignore[no-untyped-def]
+    """Return the room for moves: lanes, clusters before and after; and scaled values of rows, and their limbs."""
+    size = max(_AT_ONCE, n_features)
+    return (
+        np.empty(TILE, np.int64), np.empty(TILE, np.int32), np.empty(TILE, np.int32),
+        np.empty(size), np.empty((2, size + _APART), np.int64),
+    )  # fmt: skip
 
 
 @borrowing()
 def move_rows(ledger, lanes, places, m):  # type: ignore[no-untyped-def]
     """Make the first m moves; places: of all lanes, (d4, width), in the block."""
-    weights, factors, totals, (which, old, new), copies = ledger
-    if copies.shape[0] == 0 and totals[0].shape[1] >= _WIDE and m > 0:
+    weights, factors, totals, (which, old, new, _, _), copies = ledger
+    d = totals[0].shape[1]
+    if copies.shape[0] == 0 and d >= _WIDE and m > 0:
         move_wide_rows(weights, factors, totals, (which[:m], old[:m], new[:m]), lanes, places)
         return
-    for i in range(m):
-        move_row(ledger, lanes, which[i], places[which[i]], old[i], new[i])
+    if d < _NARROW or m * d < _WORTH_SHARING:
+        for i in range(m):
+            move_row(ledger, lanes, which[i], places[which[i]], old[i], new[i])
+    else:
+        move_many_rows(ledger, lanes, places, m)
+
+
+@borrowing()
+def move_many_rows(ledger, lanes, places, m):  # type: ignore[no-untyped-def]
+    """Do what `move_rows` does, some rows after the others: scaled, split into limbs, and added, all of them."""
+    weights, factors, totals, (which, old, new, values, limbs), copies = ledger
+    d = totals[0].shape[1]
+    at_once = values.shape[0] // d
+    for first in range(0, m, at_once):
+        n = min(at_once, m - first)
+        some = which[first : first + n]
+        scale_rows(lanes, some, places, weights, factors, values)
+        split_values(values[: n * d], 1.0, limbs)
+        if copies.shape[0] > 0:
+            repeat_rows(limbs, some, places, copies, d)
+        for i in range(n):
+            add_row(totals, limbs[0, i * d : (i + 1) * d], limbs[1, i * d : (i + 1) * d], new[first + i])
+            if old[first + i] >= 0:
+                take_row(totals, limbs[0, i * d : (i + 1) * d], limbs[1, i * d : (i + 1) * d], old[first + i])
+        count_moved(ledger, some, places, old[first : first + n], new[first : first + n])
+
+
+@borrowing()
+def scale_rows(lanes, some, places, weights, factors, values):  # type: ignore[no-untyped-def]
+    """Write what the rows of some lanes add to sums, scaled, one row after the other: (m * d,) of the values."""
+    d = factors.shape[0] - 1
+    if weights.shape[0] > 0:
+        for i in range(some.shape[0]):
+            weight = weights[places[some[i]]]
+            for f in range(d):
+                values[i * d + f] = weight * np.float64(lanes[f, some[i]]) * factors[f]
+        return
+    for f in range(0, d - 3, 4):
+        x0, x1, x2, x3 = lanes[f], lanes[f + 1], lanes[f + 2], lanes[f + 3]
+        s0, s1, s2, s3 = factors[f], factors[f + 1], factors[f + 2], factors[f + 3]
+        for i in range(some.shape[0]):
+            r, at = np.uint64(some[i]), np.uint64(i * d + f)  # unsigned: no look for negative ones
+            values[at] = np.float64(x0[r]) * s0
+            values[at + np.uint64(1)] = np.float64(x1[r]) * s1
+            values[at + np.uint64(2)] = np.float64(x2[r]) * s2
+            values[at + np.uint64(3)] = np.float64(x3[r]) * s3
+    for f in range(d // 4 * 4, d):
+        x, factor = lanes[f], factors[f]
+        for i in range(some.shape[0]):
+            values[np.uint64(i * d + f)] = np.float64(x[np.uint64(some[i])]) * factor
+
+
+@borrowing()
+def repeat_rows(limbs, some, places, copies, d):  # type: ignore[no-untyped-def]
+    """Multiply the limbs of the rows of some lanes by how many rows each stands for."""
+    for i in range(some.shape[0]):
+        count = np.int64(copies[places[some[i]]])
+        for at in range(i * d, (i + 1) * d):
+            limbs[0, at] *= count
+            limbs[1, at] *= count
+
+
+@borrowing(inline="always")
+def add_row(totals, high, low, cluster):  # type: ignore[no-untyped-def]
+    """Add the limbs of a row, (d,) each, to the sums of a cluster."""
+    of_high, of_low = totals[0][cluster], totals[1][cluster]
+    for f in range(high.shape[0]):  # one after the other: fewer arrays that may overlap
+        of_high[f] += high[f]
+    for f in range(high.shape[0]):
+        of_low[f] += low[f]
+
+
+@borrowing(inline="always")
+def take_row(totals, high, low, cluster):  # type: ignore[no-untyped-def]
+    """Take the limbs of a row from the sums of a cluster."""
+    of_high, of_low = totals[0][cluster], totals[1][cluster]
+    for f in range(high.shape[0]):
+        of_high[f] -= high[f]
+    for f in range(high.shape[0]):
+        of_low[f] -= low[f]
+
+
+@borrowing()
+def count_moved(ledger, some, places, old, new):  # type: ignore[no-untyped-def]
+    """Count the rows of some lanes, and their weights, where they go, and no longer where they were."""
+    weights, factors, (high, _, rows, weight_high, weight_low), _, copies = ledger
+    d = high.shape[1]
+    for i in range(some.shape[0]):
+        count = copies[places[some[i]]] if copies.shape[0] > 0 else 1
+        rows[new[i]] += count
+        if old[i] >= 0:
+            rows[old[i]] -= count
+    if weights.shape[0] == 0:
+        return
+    for i in range(some.shape[0]):
+        h, rest = limbs_of(weights[places[some[i]]] * factors[d])
+        weight_high[new[i]] += h
+        weight_low[new[i]] += rest
+        if old[i] >= 0:
+            weight_high[old[i]] -= h
+            weight_low[old[i]] -= rest
 
 
 @compiled()

@@ -148,7 +148,7 @@ def relabel_rows(block, balls, tile_sums, scan, centroids, step, factors, state,
     """
     tiles, n_rows, weights, copies = block
     d4, dtype = tiles.shape[1], tiles.dtype
-    ledger = (weights, factors, totals, room_for_moves(), copies)
+    ledger = (weights, factors, totals, room_for_moves(centroids.shape[1]), copies)
     reach, local = room_for(scan, centroids)
     room = (
         (np.arange(centroids.shape[0]), np.empty(TILE + 1, np.int64), np.empty(TILE, np.int64),
