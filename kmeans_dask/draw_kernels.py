@@ -6,10 +6,10 @@ A row's id is first_row + kept[i], or first_row + i where kept is (0,); `where` 
 import numpy as np
 
 from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of_cost
-from kmeans_dask.rivals import narrow, nearest_to, room_for
+from kmeans_dask.rivals import narrow, room_for, sq_distances_to
 from kmeans_dask.scans import BEST, LABEL, SECOND, WORK, scan_lanes, settle
 
-_FEW = 2
+_FEW = 8  # candidates whose distances to all rows of a tile cost less than a scan, and those of rows it finds
 
 
 @compiled()
@@ -46,8 +46,8 @@ def improve(tile, ball, scan, centroids, offset, room, held):  # type: ignore[no
     ball = (centre, radius, largest squared distance) of the rows: in. held = (labels, squared distances): in and out.
     """
     columns, to_centre, found = room[0]
-    nearest = nearest_to(ball[0], columns, to_centre)
-    n = within_reach(ball, to_centre[nearest], to_centre, found)
+    sq_distances_to(ball[0], columns, to_centre)
+    n = within_reach(ball, least(to_centre), to_centre, found)
     return take_nearest(tile, n, scan, centroids, offset, room, held) if n > 0 else ball[2]
 
 
@@ -57,18 +57,32 @@ def take_nearest(tile, n, scan, centroids, offset, room, held):  # type: ignore[
     (_, _, found), local, (work, new, nearest) = room
     if n <= _FEW:
         for i in range(n):
-            nearest[:] = found[i]
             distances_to(tile, centroids[found[i]], new)
-            keep_closer(nearest, new, offset, held)
+            take_where_closer(np.int32(found[i] + offset), new, held)
     else:
         n4 = narrow(found, n, scan, local)
         near = local[0][:n4], local[1][:n4], scan[2]
         propose(tile, held[0].shape[0], near, centroids, found[:n], held[1], work, new, nearest)
         keep_closer(nearest, new, offset, held)
-    farthest = 0.0
-    for r in range(held[1].shape[0]):
-        farthest = max(farthest, held[1][r])
-    return farthest
+    return largest(held[1])
+
+
+@borrowing(fastmath={"nnan", "nsz"})  # so that it vectorises: no distance is NaN
+def largest(values):  # type: ignore[no-untyped-def]
+    """Return the largest of some numbers, or 0."""
+    most = 0.0
+    for value in values:
+        most = value if value > most else most
+    return most
+
+
+@borrowing(fastmath={"nnan", "nsz"})
+def least(values):  # type: ignore[no-untyped-def]
+    """Return the least of some numbers."""
+    found = np.inf
+    for value in values:
+        found = value if value < found else found
+    return found
 
 
 @borrowing()
@@ -80,12 +94,11 @@ def within_reach(ball, nearest, to_centre, found):  # type: ignore[no-untyped-de
     _, radius, farthest = ball
     limit = min(np.sqrt(farthest) + radius, np.sqrt(nearest) + 2.0 * radius)
     limit = limit * limit * (1.0 + 2.0**-30) + 2.0**-900
-    n = 0
+    n = np.uint64(0)
     for j in range(to_centre.shape[0]):
-        if to_centre[j] <= limit:
-            found[n] = j
-            n += 1
-    return n
+        found[n] = j  # overwritten unless it is within reach: a branch would be guessed wrong
+        n += np.uint64(to_centre[j] <= limit)
+    return np.int64(n)
 
 
 @borrowing()
@@ -144,6 +157,16 @@ def keep_closer(nearest, new, offset, held):  # type: ignore[no-untyped-def]
         closer = new[r] < sq_distances[r]
         sq_distances[r] = new[r] if closer else sq_distances[r]
         labels[r] = np.int32(nearest[r] + offset) if closer else labels[r]
+
+
+@borrowing()
+def take_where_closer(label, new, held):  # type: ignore[no-untyped-def]
+    """Do the same with one label for all."""
+    labels, sq_distances = held
+    for r in range(labels.shape[0]):
+        closer = new[r] < sq_distances[r]
+        sq_distances[r] = new[r] if closer else sq_distances[r]
+        labels[r] = label if closer else labels[r]
 
 
 @compiled()
