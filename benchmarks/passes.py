@@ -52,11 +52,12 @@ def first_pass_seconds(blocks: LocalBlocks, centroids: Floats, repeats: int) -> 
     return scan, best_seconds(first, repeats)
 
 
-def late_ms(blocks: LocalBlocks, start: Floats) -> list[float]:
-    """Return the milliseconds of the iterations in which few labels change."""
-    history = lloyd(blocks, start, Limits(max_iter=100), Identity()).history
+def late_ms(blocks: LocalBlocks, start: Floats, repeats: int) -> list[float]:
+    """Return the milliseconds of the iterations in which few labels change, the shortest of some runs of each."""
+    runs = [lloyd(blocks, start, Limits(max_iter=100), Identity()).history for _ in range(repeats)]
     few = blocks.summary.n_samples * _LATE
-    return [1000 * p.seconds for p in history[2:-1] if p.changed <= few]
+    each = list(zip(*runs, strict=True))[2:-1]
+    return [1000 * min(p.seconds for p in same) for same in each if same[0].changed <= few]
 
 
 def measured(size: Size) -> Section:
@@ -73,7 +74,7 @@ def measured(size: Size) -> Section:
         work = 2 * X.size * len(centroids) / 1e9
         with blocks:
             scan, sums = first_pass_seconds(blocks, centroids, 2 * size.repeats)
-            late = late_ms(blocks, centroids) if name == "W2" else []
+            late = late_ms(blocks, centroids, 2 * size.repeats) if name == "W2" else []
         shares = work / scan / rate, work / sums / rate
         rows.append((name, 1000 * scan, f"{shares[0]:.0%}", 1000 * sums, f"{shares[1]:.0%}"))
         targets += [
@@ -81,10 +82,13 @@ def measured(size: Size) -> Section:
             Target(f"3. {name}: with sums", shares[1], sums_bound, True),
         ]
         if late:
-            targets.append(Target("4. W2: a late iteration, ms (median)", statistics.median(late), _LATE_MS))
+            targets.append(
+                Target("4. W2: a late iteration, ms (median of them)", statistics.median(late), _LATE_MS)
+            )
     head = ("", "scan, ms", "of the product's rate", "with sums, ms", "of the product's rate")
     question = (
-        f"A pass over all rows without any memory of an earlier one; the product makes {rate:.0f} GFLOP/s."
+        f"A pass over all rows without any memory of an earlier one; the product makes {rate:.0f} GFLOP/s. "
+        "Of passes and of each late iteration the shortest of some counts."
     )
     return Section(
         "First passes and late iterations", question, (Table("", head, tuple(rows)),), tuple(targets)
