@@ -5,7 +5,7 @@ The rows of one choice lie nearer to each other than those of most tiles, so tha
 
 import numpy as np
 
-from kmeans_dask.draw_kernels import room_to_improve, take_closer, take_nearest, within_reach
+from kmeans_dask.draw_kernels import largest, room_to_improve, take_closer, take_nearest, within_reach
 from kmeans_dask.gain_kernels import limits_of_rows, room_for_scores, rows_below, score_four
 from kmeans_dask.grouping import STEPS, sort_by
 from kmeans_dask.kernels import TILE, borrowing, compiled
@@ -87,11 +87,9 @@ def hold(tiles, rows, state, group):  # type: ignore[no-untyped-def]
     """Gather some rows, their labels and squared distances; return a ball's radius and the largest of the distances."""
     lanes, centre, labels, sq_distances = group
     gather(tiles, rows, lanes)
-    highest = 0.0
     for i in range(rows.shape[0]):
         labels[i], sq_distances[i] = state[0][rows[i]], state[1][rows[i]]
-        highest = max(highest, sq_distances[i])
-    return ball_of(lanes, rows.shape[0], centre), highest
+    return ball_of(lanes, rows.shape[0], centre), largest(sq_distances[: rows.shape[0]])
 
 
 @borrowing()

@@ -7,9 +7,12 @@ import numpy as np
 
 from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of_cost
 from kmeans_dask.rivals import narrow, room_for, sq_distances_to
-from kmeans_dask.scans import BEST, LABEL, SECOND, WORK, scan_lanes, settle
+from kmeans_dask.scans import AT_ONCE, BEST, LABEL, SECOND, WORK, scan_lanes, settle
 
-_FEW = 8  # candidates whose distances to all rows of a tile cost less than a scan, and those of rows it finds
+_FEW, _FEW_WIDE = (
+    8,
+    2,
+)  # candidates whose distances to all rows of a tile cost less than to scan them and settle rows
 
 
 @compiled()
@@ -55,7 +58,9 @@ def improve(tile, ball, scan, centroids, offset, room, held):  # type: ignore[no
 def take_nearest(tile, n, scan, centroids, offset, room, held):  # type: ignore[no-untyped-def]
     """Do what `improve` does, given the n centroids that are in question."""
     (_, _, found), local, (work, new, nearest) = room
-    if n <= _FEW:
+    if n <= (
+        _FEW if tile.shape[0] <= AT_ONCE else _FEW_WIDE
+    ):  # of wider ones, lanes leave the cache each time
         for i in range(n):
             distances_to(tile, centroids[found[i]], new)
             take_where_closer(np.int32(found[i] + offset), new, held)
@@ -69,7 +74,7 @@ def take_nearest(tile, n, scan, centroids, offset, room, held):  # type: ignore[
 
 @borrowing(fastmath={"nnan", "nsz"})  # so that it vectorises: no distance is NaN
 def largest(values):  # type: ignore[no-untyped-def]
-    """Return the largest of some numbers, or 0."""
+    """Return the largest of some numbers, (n,), or 0."""
     most = 0.0
     for value in values:
         most = value if value > most else most
@@ -78,7 +83,7 @@ def largest(values):  # type: ignore[no-untyped-def]
 
 @borrowing(fastmath={"nnan", "nsz"})
 def least(values):  # type: ignore[no-untyped-def]
-    """Return the least of some numbers."""
+    """Return the least of some numbers, (n,)."""
     found = np.inf
     for value in values:
         found = value if value < found else found
@@ -161,7 +166,7 @@ def keep_closer(nearest, new, offset, held):  # type: ignore[no-untyped-def]
 
 @borrowing()
 def take_where_closer(label, new, held):  # type: ignore[no-untyped-def]
-    """Do the same with one label for all."""
+    """Take a label and new squared distances, (128,), where these are strictly closer than what is held, (rows,)."""
     labels, sq_distances = held
     for r in range(labels.shape[0]):
         closer = new[r] < sq_distances[r]

@@ -100,6 +100,7 @@ def own(ledger, lanes, places, t, label, lead, farthest, tile_sums, step, state)
     for r in range(stop - first):
         which[changed], olds[changed], news[changed] = r, labels[first + r], label
         changed += labels[first + r] != label
-    move_rows(ledger, lanes, places, changed)
+    if changed > 0:
+        move_rows(ledger, lanes, places, changed)
     labels[first:stop] = label
     return count_moves(ledger, places, changed)

@@ -4,7 +4,9 @@ numba gives up when it can write neither beside the source nor in the user's hom
 beside the source when an image was made are still read from there, and the others are compiled in every process.
 """
 
+import hashlib
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -23,6 +25,7 @@ from numba.core.types import Array, BaseTuple, float64
 logger = logging.getLogger(__name__)
 
 _TILES_NDIM = 3
+_IMPORTED = re.compile(r"^from kmeans_dask(?:\.(\w+))? import (\([^)]*\)|.*)$", re.MULTILINE)
 
 
 def spare_scipy() -> None:
@@ -69,6 +72,40 @@ def _has_float64_tiles(kind: Any) -> bool:
     return isinstance(kind, BaseTuple) and any(map(_has_float64_tiles, cast("Any", kind)))
 
 
+@cache
+def _read(source: Path) -> tuple[str, tuple[Path, ...]]:
+    """Return a name for the content of a file, and the modules beside it that it imports; of no file, nothing."""
+    try:
+        text = source.read_text(encoding="utf-8")
+    except OSError:
+        return "", ()
+    names = [[module] if module else re.findall(r"\w+", some) for module, some in _IMPORTED.findall(text)]
+    beside = tuple(source.with_name(f"{name}.py") for some in names for name in some)
+    return hashlib.sha256(text.encode()).hexdigest(), beside
+
+
+@cache
+def stamp_of(source: Path) -> str:
+    """Return a name for the content of a kernel's file and of all modules beside it that it imports, and they do.
+
+    Kernels hold those that they call, from other files too, and numba itself looks at the file of the kernel alone.
+    """
+    left, seen = [source], {source}
+    while left:
+        new = set(_read(left.pop())[1]) - seen
+        seen |= new
+        left += new
+    return hashlib.sha256("".join(_read(one)[0] for one in sorted(seen)).encode()).hexdigest()
+
+
+class _Cache(FunctionCache):
+    """numba's, but for the stamp."""
+
+    def __init__(self, kernel: Callable[..., Any]) -> None:
+        super().__init__(kernel)  # type: ignore[no-untyped-call]
+        self._cache_file._source_stamp = stamp_of(Path(kernel.__code__.co_filename))
+
+
 class _BesideSource(InTreeCacheLocator):
     """The folder beside the source, whether or not it can be written."""
 
@@ -80,8 +117,8 @@ class _BesideSourceImpl(CompileResultCacheImpl):
     _locator_classes = [_BesideSource]  # noqa: RUF012 - as in the base class
 
 
-class _ReadOnlyCache(FunctionCache):
-    _impl_class = _BesideSourceImpl
+class _ReadOnlyCache(_Cache):
+    _impl_class = _BesideSourceImpl  # type: ignore[assignment]
 
 
 class KernelCache(NullCache):
@@ -92,7 +129,7 @@ class KernelCache(NullCache):
         self._places: list[FunctionCache] = [_ReadOnlyCache(kernel)]
         self._own: FunctionCache | None = None
         try:
-            self._own = FunctionCache(kernel)
+            self._own = _Cache(kernel)
         except RuntimeError:  # no place that can be written
             return
         if self._own.cache_path == self._places[0].cache_path:

@@ -3,7 +3,8 @@
 totals = (high, low (k, d), rows (k,), high, low of the weights, (k,) or (0,)), all int64: see `sums`.
 ledger = (weights (n_rows,) or (0,), factors (d + 1,), totals, moves, copies (n_rows,) or (0,): see `blocks.Block`);
 moves: room for the rows of a tile that go from one cluster to another, their lanes, (128,) int64, their clusters
-before, -1 for none, and after, (128,) int32; and room for what they add to sums.
+before, -1 for none, and after, (128,) int32; and room for what they add to sums: scaled values of some rows, one row
+after the other, (n,) float64, n at least d, and their limbs, (2, n + 24) int64.
 """
 
 import numpy as np
@@ -82,12 +83,10 @@ def move_tile(t, tile_sums, totals, n, old, new):  # type: ignore[no-untyped-def
 @borrowing(inline="always")
 def move_row(ledger, lanes, r, at, old, new):  # type: ignore[no-untyped-def]
     """Take the row of lane r, the block's row `at`, from a cluster's sums to another's; old -1: from none."""
-    weights, factors, totals, _, copies = ledger
-    high, low, rows, weight_high, weight_low = totals
-    d = high.shape[1]
+    weights, factors, (high, low, _, _, _), _, copies = ledger
     weighted = weights.shape[0] > 0
     count = copies[at] if copies.shape[0] > 0 else 1
-    for f in range(d):
+    for f in range(high.shape[1]):
         x = np.float64(lanes[f, r])
         if weighted:
             x = weights[at] * x
@@ -98,11 +97,19 @@ def move_row(ledger, lanes, r, at, old, new):  # type: ignore[no-untyped-def]
         if old >= 0:
             high[old, f] -= h
             low[old, f] -= rest
+    count_row(ledger, at, old, new)
+
+
+@borrowing(inline="always")
+def count_row(ledger, at, old, new):  # type: ignore[no-untyped-def]
+    """Count the block's row `at`, and its weight, where it goes, and no longer where it was; old -1: nowhere."""
+    weights, factors, (_, _, rows, weight_high, weight_low), _, copies = ledger
+    count = copies[at] if copies.shape[0] > 0 else 1
     rows[new] += count
     if old >= 0:
         rows[old] -= count
-    if weighted:
-        h, rest = limbs_of(weights[at] * factors[d])
+    if weights.shape[0] > 0:
+        h, rest = limbs_of(weights[at] * factors[factors.shape[0] - 1])
         weight_high[new] += h
         weight_low[new] += rest
         if old >= 0:
@@ -149,15 +156,16 @@ def move_many_rows(ledger, lanes, places, m):  # type: ignore[no-untyped-def]
         if copies.shape[0] > 0:
             repeat_rows(limbs, some, places, copies, d)
         for i in range(n):
-            add_row(totals, limbs[0, i * d : (i + 1) * d], limbs[1, i * d : (i + 1) * d], new[first + i])
-            if old[first + i] >= 0:
-                take_row(totals, limbs[0, i * d : (i + 1) * d], limbs[1, i * d : (i + 1) * d], old[first + i])
-        count_moved(ledger, some, places, old[first : first + n], new[first : first + n])
+            before, after = old[first + i], new[first + i]
+            add_row(totals, limbs[0, i * d : (i + 1) * d], limbs[1, i * d : (i + 1) * d], after)
+            if before >= 0:
+                take_row(totals, limbs[0, i * d : (i + 1) * d], limbs[1, i * d : (i + 1) * d], before)
+            count_row(ledger, places[some[i]], before, after)
 
 
 @borrowing()
 def scale_rows(lanes, some, places, weights, factors, values):  # type: ignore[no-untyped-def]
-    """Write what the rows of some lanes add to sums, scaled, one row after the other: (m * d,) of the values."""
+    """Write weight * value * factor of the rows of some lanes, (m,) int64, to the first m * d of the values."""
     d = factors.shape[0] - 1
     if weights.shape[0] > 0:
         for i in range(some.shape[0]):
@@ -182,7 +190,7 @@ def scale_rows(lanes, some, places, weights, factors, values):  # type: ignore[n
 
 @borrowing()
 def repeat_rows(limbs, some, places, copies, d):  # type: ignore[no-untyped-def]
-    """Multiply the limbs of the rows of some lanes by how many rows each stands for."""
+    """Multiply the limbs, (2, n), of the rows of some lanes, (m,) int64, by how many rows each stands for."""
     for i in range(some.shape[0]):
         count = np.int64(copies[places[some[i]]])
         for at in range(i * d, (i + 1) * d):
@@ -208,27 +216,6 @@ def take_row(totals, high, low, cluster):  # type: ignore[no-untyped-def]
         of_high[f] -= high[f]
     for f in range(high.shape[0]):
         of_low[f] -= low[f]
-
-
-@borrowing()
-def count_moved(ledger, some, places, old, new):  # type: ignore[no-untyped-def]
-    """Count the rows of some lanes, and their weights, where they go, and no longer where they were."""
-    weights, factors, (high, _, rows, weight_high, weight_low), _, copies = ledger
-    d = high.shape[1]
-    for i in range(some.shape[0]):
-        count = copies[places[some[i]]] if copies.shape[0] > 0 else 1
-        rows[new[i]] += count
-        if old[i] >= 0:
-            rows[old[i]] -= count
-    if weights.shape[0] == 0:
-        return
-    for i in range(some.shape[0]):
-        h, rest = limbs_of(weights[places[some[i]]] * factors[d])
-        weight_high[new[i]] += h
-        weight_low[new[i]] += rest
-        if old[i] >= 0:
-            weight_high[old[i]] -= h
-            weight_low[old[i]] -= rest
 
 
 @compiled()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from kmeans_dask import kernel_cache
+
 ROOT = Path(__file__).parents[1]
 WARNING = "compiled kernels cannot be kept"
 # Two small kernels, so that this takes seconds; every kernel is decorated alike.
@@ -93,6 +95,46 @@ def test_a_directory_of_the_users_own_keeps_kernels(install: Path) -> None:
         found = [used(install, stranger=True, NUMBA_CACHE_DIR=place) for _ in range(2)]
     assert [done.stdout.split() for done in found] == [["compiled"] * 2, ["read"] * 2], found
     assert [done.stderr for done in found] == ["", ""]
+
+
+CALLER = """
+import numpy as np
+from kmeans_dask.cost_kernels import running_costs
+running = np.zeros((1, 3), np.int64)
+costs, stale = np.zeros((1, 3), np.int64), np.ones(1, np.bool_)
+running_costs(np.array([0.5, 0.25]), np.empty(0), 8.0, costs, stale, running)
+print("read" if running_costs.stats.cache_hits else "compiled", running[0, 0])
+"""
+
+
+def test_a_kernel_is_compiled_anew_when_one_that_it_calls_changes(install: Path) -> None:
+    """An upgrade leaves compiled kernels where they were: none may hold what another file said before."""
+    found = [used(install, stranger=False, code=CALLER).stdout.split() for _ in range(2)]
+    assert found == [["compiled", "6"], ["read", "6"]]
+    errors, kernels = install / "kmeans_dask" / "errors.py", install / "kmeans_dask" / "kernels.py"
+    errors.write_text(errors.read_text() + "# of no kernel\n")
+    assert used(install, stranger=False, code=CALLER).stdout.split() == ["read", "6"]
+    before = kernels.read_text()
+    after = before.replace(
+        "return as_integer(high), as_integer(middle)", "return as_integer(high) + 1, as_integer(middle)"
+    )
+    assert after != before
+    kernels.write_text(after)
+    assert used(install, stranger=False, code=CALLER).stdout.split() == ["compiled", "8"]
+
+
+def test_the_stamp_of_a_file_is_of_all_that_it_imports(tmp_path: Path) -> None:
+    """Of modules that those import too, however an import is written."""
+    (tmp_path / "a.py").write_text("from kmeans_dask.b import (\n    one,\n    two,\n)\n")
+    (tmp_path / "b.py").write_text("from kmeans_dask import (\n    c,\n    absent,\n)\n")
+    (tmp_path / "d.py").write_text("")
+    found = set()
+    for text in ("", "x = 1\n", "from kmeans_dask import d\n"):
+        (tmp_path / "c.py").write_text(text)
+        kernel_cache._read.cache_clear()
+        kernel_cache.stamp_of.cache_clear()
+        found.add(kernel_cache.stamp_of(tmp_path / "a.py"))
+    assert len(found) == 3
 
 
 def test_a_full_disk_costs_a_warning_and_no_answer(install: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rows that go from cluster to cluster, against sums made anew in Python's integers."""
+"""Rows that go from cluster to cluster: the sums of both are what adding row by row makes of them."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from kmeans_dask import ledgers, sums
 from kmeans_dask.kernels import TILE
+from kmeans_dask.scans import FEW
 
 K = 5
 
@@ -17,7 +18,7 @@ def limbs_of(x: float, factor: float) -> np.ndarray:
     return np.array([int(high), int(np.trunc((y - high) * 2.0**32))])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32),
     st.sampled_from((1, 2, 7, 8, 9, 16, 31, 255, 256, 300, 600)),
@@ -25,18 +26,22 @@ def limbs_of(x: float, factor: float) -> np.ndarray:
     st.sampled_from(("plain", "weights", "copies")),
     st.sampled_from((np.float32, np.float64)),
 )
-def test_moved_rows_are_taken_from_one_cluster_and_added_to_another(seed, d, m, kind, dtype):
+def test_moved_rows_are_taken_from_one_cluster_and_added_to_another(
+    seed: int, d: int, m: int, kind: str, dtype: type
+) -> None:
+    """Whatever their number, width, weights and copies; of a tile, or of a few lanes gathered from one."""
     rng = np.random.default_rng(seed)
-    lanes = np.zeros(((d + 3) // 4 * 4, TILE), dtype)
-    lanes[:d] = rng.normal(size=(d, TILE)) * 10.0 ** rng.integers(-3, 4)
-    places = rng.permutation(4 * TILE)[:TILE]
+    width = FEW if m <= FEW and seed % 2 else TILE
+    lanes = np.zeros(((d + 3) // 4 * 4, width), dtype)
+    lanes[:d] = rng.normal(size=(d, width)) * 10.0 ** rng.integers(-3, 4)
+    places = rng.permutation(4 * TILE)[:width]
     weights = rng.random(4 * TILE) * 3 if kind == "weights" else np.empty(0)
     copies = rng.integers(1, 9, 4 * TILE).astype(np.int32) if kind == "copies" else np.empty(0, np.int32)
     magnitudes = np.append(np.abs(lanes[:d]).max(axis=1) * 3, 3.0)
     factors = np.array([sums.scale(sums.exponent(x)) for x in magnitudes.tolist()])
     moves = ledgers.room_for_moves(d)
     which, old, new = moves[:3]
-    which[:m] = rng.permutation(TILE)[:m]
+    which[:m] = rng.permutation(width)[:m]
     old[:m], new[:m] = rng.integers(-1, K, m), rng.integers(0, K, m)
     n_weights = K if weights.size else 0
     totals = (
@@ -66,3 +71,23 @@ def test_moved_rows_are_taken_from_one_cluster_and_added_to_another(seed, d, m, 
     np.testing.assert_array_equal(totals[2], rows)
     if weights.size:
         np.testing.assert_array_equal(np.stack(totals[3:], axis=1), of_weights)
+
+
+def test_the_limbs_of_a_row_worked_by_hand() -> None:
+    """2.5 at 2**2 is 10 and nothing; 0.3125 is 1 and a quarter of 2**32: of -0.3125 both are taken away."""
+    lanes = np.zeros((8, TILE), np.float32)
+    lanes[:, 5] = [2.5, 0.3125, -0.3125, 0, 1, 1, 1, 1]
+    moves, n = ledgers.room_for_moves(8), 40
+    moves[0][:n], moves[1][:n], moves[2][:n] = 5, -1, 1  # the same row, n times
+    totals = (
+        np.zeros((2, 8), np.int64),
+        np.zeros((2, 8), np.int64),
+        np.zeros(2, np.int64),
+        *np.zeros((2, 0), np.int64),
+    )
+    ledger = np.empty(0), np.full(9, 4.0), totals, moves, np.empty(0, np.int32)
+    ledgers.move_rows(ledger, lanes, np.arange(TILE), n)
+    assert totals[0][1].tolist() == [n * high for high in (10, 1, -1, 0, 4, 4, 4, 4)]
+    assert totals[1][1].tolist() == [n * low for low in (0, 2**30, -(2**30), 0, 0, 0, 0, 0)]
+    assert totals[2].tolist() == [0, n]
+    assert not totals[0][0].any()
