@@ -88,7 +88,7 @@ def run(rows, scales, centroids, moved, renamed, limits, hope, labels, sq_distan
     """
     k, d = centroids.shape
     iteration, last, all_of_them = 0, np.inf, np.ones(k, np.bool_)
-    no_means = (np.empty((3, d, 0), np.int64), np.empty(0, np.int64))
+    no_means, no_shifts = (np.empty((3, d, 0), np.int64), np.empty(0, np.int64)), np.zeros(k, np.int64)
     while True:
         iteration += 1
         others = moved | renamed if iteration == 1 else moved
@@ -98,7 +98,7 @@ def run(rows, scales, centroids, moved, renamed, limits, hope, labels, sq_distan
             return iteration
         last, old = inertia, centroids.copy()
         after = totals if totals[2].min() > 0 else _refilled(rows, scales[0], labels, sq_distances, totals)
-        kernels.means_of(_limbs(after), after[2], no_means, scales[1], all_of_them, centroids)
+        kernels.means_of(_limbs(after), after[2], no_means, scales[1], no_shifts, all_of_them, centroids)
         sq_shift = 0.0
         for j in range(k):
             moved[j] = False

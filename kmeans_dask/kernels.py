@@ -385,11 +385,12 @@ def corner_distance(lowest, highest, centroids):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def means_of(sums, rows, before, units, wanted, centroids):  # type: ignore[no-untyped-def]
+def means_of(sums, rows, before, units, shifts, wanted, centroids):  # type: ignore[no-untyped-def]
     """Write the correctly rounded means, (k, d), of the wanted clusters, (k,) bool, that have rows.
 
-    sums (3, d, k): limbs, units (d,): the exponents of the last. before = (sums, rows): of which the centroids already
-    are the means, with rows in each; or empty.
+    sums (3, d, k): limbs, units (d,): the exponents of the last. rows (k,) int64, times 2**shifts, (k,) int64: what
+    sums are divided by. before = (sums, rows): of which the centroids already are the means, with rows in each; or
+    empty.
     """
     digits = np.empty(6, np.uint64)
     sums_before, rows_before = before
@@ -399,7 +400,7 @@ def means_of(sums, rows, before, units, wanted, centroids):  # type: ignore[no-u
             continue
         for f in range(sums.shape[1]):
             high = (sums[0, f, j] << 32) + sums[1, f, j]
-            centroids[j, f] = quotient(high, sums[2, f, j], n, units[f], digits)
+            centroids[j, f] = quotient(high, sums[2, f, j], n, units[f] - shifts[j], digits)
 
 
 @compiled()

@@ -10,6 +10,7 @@ from kmeans_dask.blocks import Blocks, Floats
 from kmeans_dask.farthest import Candidate, farthest, farthest_rows
 from kmeans_dask.passes import Exponents, Partials
 
+_SMALLEST = -960
 CANCELLED = 2.0**-24  # of what rows hold in all: an inertia below has lost too many digits as a difference
 
 
@@ -35,6 +36,12 @@ def updated(
     of: the run that made the partials, and the name of the centroids: see `farthest_rows`.
     """
     weighted = partials.weight.shape[1] > 0
+    divisors, shifts = _divisors(partials.weight, scales)
+    # A mean that is not 0 is 2**(units - shifts - 31) or more: above the smallest normal number.
+    if weighted and divisors.min() > 0 and scales.columns.min() - sums.BITS - shifts.max() > _SMALLEST:
+        return _means(
+            centroids, partials, scales, np.ones(len(centroids), np.bool_), None, (divisors, shifts)
+        )
     by_kernel = bool(not weighted and partials.rows.sum() < 2**31)
     if by_kernel and partials.rows.min() > 0:
         return _means(centroids, partials, scales, np.ones(len(centroids), np.bool_), last)
@@ -59,19 +66,30 @@ def updated(
 
 
 def _means(
-    centroids: Floats,
-    partials: Partials,
-    scales: Exponents,
-    wanted: npt.NDArray[np.bool_],
-    last: Partials | None,
-) -> Floats:
-    """Return centroids, (k, d), those wanted moved to the means of their rows."""
+    centroids: Floats, partials: Partials, scales: Exponents, wanted: npt.NDArray[np.bool_], last: Partials | None,
+    weights: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None,
+) -> Floats:  # fmt: skip
+    """Return centroids, (k, d), those wanted moved to the means of their rows; weights: of `_divisors`."""
     means = centroids.copy()
     before = (partials.sums[:, :, :0], partials.rows[:0])
     if last is not None and last.rows.min() > 0:
         before = (last.sums, last.rows)
-    kernels.means_of(partials.sums, partials.rows, before, scales.columns - sums.BITS, wanted, means)
+    divisors, shifts = weights or (partials.rows, np.zeros_like(partials.rows))
+    kernels.means_of(partials.sums, divisors, before, scales.columns - sums.BITS, shifts, wanted, means)
     return means
+
+
+def _divisors(weight: sums.Limbs, scales: Exponents) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return each weight as divisor * 2**shift, (k,) each; a divisor of 0 where it is 0, or more than 31 bits long.
+
+    Weights that are counts, as those of k-means||'s candidates, have few bits.
+    """
+    divisors, shifts = [], []
+    for total in sums.integers(weight):
+        n_zeros = (total & -total).bit_length() - 1 if total else 0
+        divisors.append(total >> n_zeros if total < 1 << n_zeros + 31 else 0)
+        shifts.append(n_zeros + scales.weight - sums.BITS)
+    return np.array(divisors, np.int64), np.array(shifts, np.int64)
 
 
 class _Totals:

@@ -102,7 +102,7 @@ def advance(rows, balls, tile_sums, scan, scales, known, totals, path, limits, t
     centroids, bounds, drift = path
     squares, bar, hope = trial
     k, d = centroids.shape
-    every, no_weights = np.ones(k, np.bool_), np.empty((3, 0), np.int64)
+    every, no_weights, no_shifts = np.ones(k, np.bool_), np.empty((3, 0), np.int64), np.zeros(k, np.int64)
     rounded, weights, whole = np.empty((d, k)), np.empty(k), np.empty(k, np.bool_)
     limbs, limbs_before, counts = np.empty((3, d, k), np.int64), np.empty((3, d, k), np.int64), totals[2][:0]
     n_moves, last = 0, np.inf
@@ -115,7 +115,15 @@ def advance(rows, balls, tile_sums, scan, scales, known, totals, path, limits, t
         if n_moves >= limits[0] or inertia - hope * (last - inertia) > bar:
             return changed, n_moves, drift, inertia
         means = centroids.copy()
-        means_of(limbs, totals[2], (limbs_before[:, :, : counts.shape[0]], counts), scales[1], every, means)
+        means_of(
+            limbs,
+            totals[2],
+            (limbs_before[:, :, : counts.shape[0]], counts),
+            scales[1],
+            no_shifts,
+            every,
+            means,
+        )
         radii, new = known[4].copy(), (bounds[0].copy(), bounds[1].copy(), bounds[2].copy())
         rise, sq_shift = add_movements(centroids, means, radii, new)
         if (changed == 0 and (means == centroids).all()) or (limits[1] > 0 and sq_shift <= limits[1]):
