@@ -9,10 +9,9 @@ from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of_cost
 from kmeans_dask.rivals import narrow, room_for, sq_distances_to
 from kmeans_dask.scans import AT_ONCE, BEST, LABEL, SECOND, WORK, scan_lanes, settle
 
-_FEW, _FEW_WIDE = (
-    8,
-    2,
-)  # candidates whose distances to all rows of a tile cost less than to scan them and settle rows
+# Of so many candidates, distances to all rows of a tile cost less than to scan them and to settle rows; of wider rows,
+# whose lanes leave the cache each time, fewer.
+_FEW, _FEW_WIDE = 8, 2
 
 
 @compiled()
@@ -58,9 +57,7 @@ def improve(tile, ball, scan, centroids, offset, room, held):  # type: ignore[no
 def take_nearest(tile, n, scan, centroids, offset, room, held):  # type: ignore[no-untyped-def]
     """Do what `improve` does, given the n centroids that are in question."""
     (_, _, found), local, (work, new, nearest) = room
-    if n <= (
-        _FEW if tile.shape[0] <= AT_ONCE else _FEW_WIDE
-    ):  # of wider ones, lanes leave the cache each time
+    if n <= (_FEW if tile.shape[0] <= AT_ONCE else _FEW_WIDE):
         for i in range(n):
             distances_to(tile, centroids[found[i]], new)
             take_where_closer(np.int32(found[i] + offset), new, held)

@@ -36,13 +36,14 @@ def updated(
     of: the run that made the partials, and the name of the centroids: see `farthest_rows`.
     """
     weighted = partials.weight.shape[1] > 0
+    few_rows = bool(partials.rows.sum() < 2**31)  # so that the upper limbs of their sums fit into 64 bits
+    by_kernel = few_rows and not weighted
     divisors, shifts = _divisors(partials.weight, scales)
     # A mean that is not 0 is 2**(units - shifts - 31) or more: above the smallest normal number.
-    if weighted and divisors.min() > 0 and scales.columns.min() - sums.BITS - shifts.max() > _SMALLEST:
-        return _means(
-            centroids, partials, scales, np.ones(len(centroids), np.bool_), None, (divisors, shifts)
-        )
-    by_kernel = bool(not weighted and partials.rows.sum() < 2**31)
+    is_normal = weighted and scales.columns.min() - sums.BITS - shifts.max() > _SMALLEST
+    if few_rows and is_normal and divisors.min() > 0:
+        wanted = np.ones(len(centroids), np.bool_)
+        return _means(centroids, partials, scales, wanted, None, (divisors, shifts))
     if by_kernel and partials.rows.min() > 0:
         return _means(centroids, partials, scales, np.ones(len(centroids), np.bool_), last)
     weightless: npt.NDArray[np.bool_] = np.logical_not(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmeans_dask import means, sums
-from kmeans_dask.passes import Partials, exponents
+from kmeans_dask.passes import Exponents, Partials, exponents
 from kmeans_dask.steps import lloyd_pass
 from kmeans_dask.tracks import Track
 from tests.blockings import blocked
@@ -54,3 +54,16 @@ def test_a_weight_as_a_short_divisor(total: int, divisor: int, shift: int) -> No
         scales = exponents(blocks.summary, np.ones((1, 1)))
     divisors, shifts = means._divisors(limbs, scales)
     assert (divisors.tolist(), shifts.tolist()) == ([divisor], [shift + scales.weight - sums.BITS])
+
+
+def test_more_rows_than_the_upper_limbs_hold_are_divided_by_python() -> None:
+    """2**31 rows and more, of weights that are short divisors."""
+    rows, weight = np.array([2**31]), np.array([[3 * 2**6], [0], [0]])
+    limbs = np.array([2**32, 5, 7]).reshape(3, 1, 1)
+    partials, scales = (
+        Partials(rows, weight, limbs, 0, 0, np.zeros(1)),
+        Exponents(np.zeros(1, np.int64), 0, 0),
+    )
+    with blocked(np.ones((1, 1))) as blocks:
+        found = means.updated(blocks, np.zeros((1, 1)), partials, scales)
+    assert found.tolist() == [[(2**96 + 5 * 2**32 + 7) / (3 * 2**70)]]
