@@ -142,6 +142,29 @@ class Summary:
         return factors
 
 
+def without_rows(fn: F) -> F:
+    """Mark a function of blocks that looks at no row, so that blocks on disk are not read for it."""
+    fn.needs_rows = False  # type: ignore[attr-defined]
+    return fn
+
+
+def needs_rows(fn: Callable[..., Any]) -> bool:
+    """Whether a function of blocks looks at rows."""
+    return bool(getattr(fn, "needs_rows", True))
+
+
+def of_distinct_rows(fn: F) -> F:
+    """Mark a function of blocks that looks at no rows but those of `repeats.distinct`."""
+    fn.needs_all_rows = False  # type: ignore[attr-defined]
+    return fn
+
+
+def needs_all_rows(fn: Callable[..., Any]) -> bool:
+    """Whether a function of blocks looks at each of many equal rows."""
+    return bool(getattr(fn, "needs_all_rows", needs_rows(fn)))
+
+
+@of_distinct_rows
 def summarise(blocks: Sequence[Block]) -> Summary:
     """Return the summary of a run of blocks."""
     summary = Summary(0, 0, np.zeros(blocks[0].n_features), np.zeros(blocks[0].n_features), 0.0)
@@ -172,17 +195,6 @@ def _extremes(block: Block) -> tuple[Floats, Floats]:
 def padded(n_features: int) -> int:
     """Return the number of features rounded up to 4."""
     return -(-n_features // 4) * 4
-
-
-def without_rows(fn: F) -> F:
-    """Mark a function of blocks that looks at no row, so that blocks on disk are not read for it."""
-    fn.needs_rows = False  # type: ignore[attr-defined]
-    return fn
-
-
-def needs_rows(fn: Callable[..., Any]) -> bool:
-    """Whether a function of blocks looks at rows."""
-    return bool(getattr(fn, "needs_rows", True))
 
 
 class Run(Protocol):

@@ -1,11 +1,15 @@
-"""The compiled loops over equal rows: rows of a block in, the number of each one's kind out, and kinds back to rows.
+"""The compiled loops over equal rows: rows in, the number of each one's kind out, and kinds back to rows.
 
-bits (n_tiles, d4, 128): tiles as unsigned integers; rows of one kind are equal bit by bit.
+Rows are seen as unsigned integers: those of one kind are equal bit by bit.
 """
 
 import numpy as np
 
 from kmeans_dask.kernels import TILE, borrowing, compiled
+
+_AT_ONCE = 64  # rows whose kinds are fetched from memory together
+_MARK_BITS = 16
+_MARK = (1 << _MARK_BITS) - 1
 
 
 @borrowing()
@@ -23,67 +27,96 @@ def write_hashes(bits, n_features, hashes):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def number_kinds(bits, n_rows, n_features, most, kinds, rows):  # type: ignore[no-untyped-def]
-    """Number the different rows of tiles (n_tiles, d4, 128); return how many they are, or 0 if more than `most`.
+def number_kinds(rows, most, kinds, firsts):  # type: ignore[no-untyped-def]
+    """Number the different rows (n, d), as unsigned integers; return how many they are, or 0 if more than `most`.
 
-    kinds (n_rows,): out, the number of each row; rows (n_rows, d4): out, the first of them one of each kind.
+    kinds (n,): out, the number of each row; firsts (most,): out, the first row of each kind.
     """
-    n_bits = 9
-    while n_rows >> (n_bits - 1) > 0:
+    n_rows, n_bits = rows.shape[0], 9
+    while (n_rows >> n_bits) > 0:
         n_bits += 1
-    # Of each slot the kind, -1 for none, and some of the bits of its hash.
-    slots, marks = np.full(1 << n_bits, -1, np.int32), np.empty(1 << n_bits, np.uint16)
-    hashes, n = np.empty(TILE, np.uint64), 0
-    for t in range(bits.shape[0]):
-        write_hashes(bits[t], n_features, hashes)
-        for r in range(min(TILE, n_rows - t * TILE)):
-            slot = np.int64(hashes[r] >> np.uint64(64 - n_bits))
-            mark = np.uint16(hashes[r] >> np.uint64(16))
-            while slots[slot] >= 0 and not (
-                marks[slot] == mark and is_row(bits[t], n_features, r, rows[slots[slot]])
-            ):
-                slot = (slot + 1) & ((1 << n_bits) - 1)
-            if slots[slot] < 0:
-                if n == most:
-                    return 0
-                slots[slot], marks[slot] = n, mark
-                for f in range(bits.shape[1]):
-                    rows[n, f] = bits[t, f, r]
-                n += 1
-            kinds[t * TILE + r] = slots[slot]
+    # Of each slot the first row of a kind and, in the lower bits, some of its hash; -1 for none.
+    slots, hashes, n = np.full(2 << n_bits, -1, np.int64), np.empty(_AT_ONCE + 1, np.uint64), 0
+    for start in range(0, n_rows, _AT_ONCE):
+        stop = min(start + _AT_ONCE, n_rows)
+        ask_for_kinds(rows, start, stop, slots, n_bits, hashes)
+        for r in range(start, stop):
+            if r > 0 and is_row(rows[r], rows[r - 1]):
+                kinds[r] = kinds[r - 1]
+                continue
+            hashed = hashes[r - start]
+            slot, mark = np.int64(hashed >> np.uint64(63 - n_bits)), np.int64(hashed & np.uint64(_MARK))
+            while slots[slot] >= 0:
+                first = slots[slot] >> _MARK_BITS
+                if slots[slot] & _MARK == mark and is_row(rows[r], rows[first]):
+                    break
+                slot = (slot + 1) & ((2 << n_bits) - 1)
+            if slots[slot] >= 0:
+                kinds[r] = kinds[slots[slot] >> _MARK_BITS]
+                continue
+            if n == most:
+                return 0
+            slots[slot], firsts[n], kinds[r] = r << _MARK_BITS | mark, r, n
+            n += 1
     return n
 
 
 @borrowing()
-def is_row(bits, n_features, r, row):  # type: ignore[no-untyped-def]
-    """Whether a row of a tile, (d4, 128), is this one, (d4,)."""
-    for f in range(n_features):  # noqa: SIM110 - numba compiles no generator
-        if bits[f, r] != row[f]:
+def ask_for_kinds(rows, start, stop, slots, n_bits, hashes):  # type: ignore[no-untyped-def]
+    """Write the hashes of some rows, and read what is to be read of the rows they may be: all at once, not in turn."""
+    for r in range(start, stop):
+        hashes[r - start] = hash_of(rows[r])
+    seen = np.uint64(0)
+    for i in range(stop - start):
+        first = slots[np.int64(hashes[i] >> np.uint64(63 - n_bits))] >> _MARK_BITS
+        seen |= np.uint64(rows[max(first, 0), 0])
+    hashes[_AT_ONCE] = seen  # or nothing would be read
+
+
+@borrowing()
+def hash_of(row):  # type: ignore[no-untyped-def]
+    """Return the hash of a row, (d,), see `write_hashes`: every other feature by itself, two chains side by side."""
+    even, odd = np.uint64(0), np.uint64(0)
+    factor, half = np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
+    for f in range(0, row.shape[0] - 1, 2):
+        even = (even ^ np.uint64(row[f])) * factor
+        odd = (odd ^ np.uint64(row[f + 1])) * factor
+        even ^= even >> half
+        odd ^= odd >> half
+    if row.shape[0] % 2 > 0:
+        even = (even ^ np.uint64(row[row.shape[0] - 1])) * factor
+        even ^= even >> half
+    both = (even ^ (odd + factor)) * factor  # the same in both must not cancel
+    both = (both ^ (both >> half) ^ odd) * factor
+    return both ^ (both >> half)
+
+
+@borrowing()
+def is_row(row, other):  # type: ignore[no-untyped-def]
+    """Whether a row, (d,), is the other one."""
+    for f in range(row.shape[0]):  # noqa: SIM110 - numba compiles no generator
+        if row[f] != other[f]:
             return False
     return True
 
 
 @compiled()
-def repeat_kinds(distinct, which, kinds, copies, was, tiles):  # type: ignore[no-untyped-def]
+def repeat_kinds(distinct, places, copies, was, tiles):  # type: ignore[no-untyped-def]
     """Write as tiles (n_tiles, d4, 128) each row of other tiles, (m, d4, 128), as often as there are rows of its kind.
 
-    which (n_kinds,): the kind of each of those rows; kinds (n_rows,): of each row. copies (n_kinds,) int32, from zero:
-    how often each was written, and was (n_rows,): which row each is now, out.
+    places (n_rows,): where the row of each row's kind is among those; copies (n_kinds,): how many there are of each.
+    was (n_rows,): which row each is now, out.
     """
-    now, ends = np.empty(which.shape[0], np.uint32), np.zeros(which.shape[0] + 1, np.int64)
-    for i in range(which.shape[0]):
-        now[which[i]] = i
-    for kind in kinds:
-        copies[now[kind]] += 1
-    for i in range(which.shape[0]):
+    ends = np.zeros(copies.shape[0] + 1, np.int64)
+    for i in range(copies.shape[0]):
         ends[i + 1] = ends[i] + copies[i]
-    for row in range(kinds.shape[0]):
-        i = now[kinds[row]]
+    for row in range(places.shape[0]):
+        i = places[row]
         was[ends[i]] = row
         ends[i] += 1
     sources, i = np.empty(TILE, np.int64), 0
     for t in range(tiles.shape[0]):
-        n = min(TILE, kinds.shape[0] - t * TILE)
+        n = min(TILE, places.shape[0] - t * TILE)
         for r in range(n):
             while ends[i] <= t * TILE + r:
                 i += 1

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from kmeans_dask import repeats
-from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise
+from kmeans_dask.blocks import Block, R, Run, Summary, T, needs_all_rows, summarise
 
 _GROUPS_PER_THREAD = 2  # where passes are long
 _WORTH_A_THREAD = 64 * 16  # tiles times their features
@@ -52,26 +52,45 @@ class LocalBlocks:
     def __init__(
         self, blocks: Sequence[Block], n_threads: int | None = None, summary: Summary | None = None
     ) -> None:
-        self.blocks = sorted(blocks, key=lambda block: block.first_row)
-        self.n_blocks = len(self.blocks)
-        self.n_features = self.blocks[0].n_features
-        self.dtype: np.dtype[Any] = self.blocks[0].tiles.dtype
+        n_bytes = sum(block.tiles.nbytes for block in blocks)
+        has_distinct = n_bytes <= repeats.MOST_BYTES
+        self.n_blocks = len(blocks)
+        self.n_features = blocks[0].n_features
+        self.dtype: np.dtype[Any] = blocks[0].tiles.dtype
         self.n_threads = n_threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="kmeans")
-        n_bytes = sum(block.tiles.nbytes for block in self.blocks)
         self._are_short = n_bytes <= _SHORT_BYTES * self.n_threads
-        self._groups = _groups(self.blocks, _n_groups(self.blocks, self.n_threads, short=self._are_short))
-        self._alone = Lock()
-        if n_bytes > repeats.MOST_BYTES:
+        self._hold(sorted(blocks if has_distinct else map(repeats.written, blocks), key=_first_row))
+        self._alone, self._writing = Lock(), Lock()
+        if not has_distinct:
             for block in chain.from_iterable(self._groups):
                 repeats.keep_all(block)
         self.summary = self.map_reduce(summarise, combine=Summary.combined) if summary is None else summary
 
+    def _hold(self, blocks: list[Block]) -> None:
+        self._blocks = blocks
+        self._groups = _groups(blocks, _n_groups(blocks, self.n_threads, short=self._are_short))
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks with all of their rows, by their first row; equal ones are written once they are asked for."""
+        with self._writing:
+            if any(map(repeats.is_repeated, self._blocks)):
+                self._hold(list(self._pool.map(repeats.written, self._blocks)))
+            return self._blocks
+
+    def _seen_by(self, *fns: Callable[..., Any]) -> list[list[Block]]:
+        """Return the blocks by threads, with all rows if one of these functions needs them."""
+        if any(map(needs_all_rows, fns)):
+            _ = self.blocks
+        return self._groups
+
     def map_reduce(self, fn: Callable[..., T], *args: Any, combine: Callable[[T, T], T]) -> T:
         """Return fn(blocks, *args) of all blocks; see `Blocks`."""
-        if len(self._groups) == 1:
-            return fn(self._groups[0], *args)
-        return reduce(combine, self._of_each(lambda group: fn(group, *args)))
+        groups = self._seen_by(fn)
+        if len(groups) == 1:
+            return fn(groups[0], *args)
+        return reduce(combine, self._of_each(lambda group: fn(group, *args), groups))
 
     def map_all(self, calls: Sequence[Call]) -> list[Outcome]:
         """Return what becomes of each call, all made in one pass: group by group, one call after the other."""
@@ -79,29 +98,30 @@ class LocalBlocks:
         def made(group: list[Block]) -> list[Outcome]:
             return [outcome_of(partial(call.fn, group, *call.args)) for call in calls]
 
-        parts = [made(self._groups[0])] if len(self._groups) == 1 else self._of_each(made)
+        groups = self._seen_by(*(call.fn for call in calls))
+        parts = [made(groups[0])] if len(groups) == 1 else self._of_each(made, groups)
         return [
             outcome_of(partial(reduce, call.combine, map(value_of, found)))
             for call, found in zip(calls, zip(*parts, strict=True), strict=True)
         ]
 
-    def _of_each(self, fn: Callable[[list[Block]], T]) -> list[T]:
+    def _of_each(self, fn: Callable[[list[Block]], T], groups: list[list[Block]]) -> list[T]:
         """Return fn(group) of each group of blocks."""
         if not self._are_short or not self._alone.acquire(blocking=False):
-            return list(self._pool.map(fn, self._groups))
+            return list(self._pool.map(fn, groups))
         try:  # the calling thread works along; a signal waits for it
-            found: list[Outcome] = [(False, None)] * len(self._groups)
-            left = iter(range(len(self._groups)))
+            found: list[Outcome] = [(False, None)] * len(groups)
+            left = iter(range(len(groups)))
 
             def work() -> None:
                 for i in left:
-                    found[i] = outcome_of(partial(fn, self._groups[i]))
+                    found[i] = outcome_of(partial(fn, groups[i]))
                     if not found[i][0]:  # nobody starts another; those before it have been started
                         deque(left, 0)
 
             helpers: list[Future[None]] = []
             try:
-                n_helpers = min(self.n_threads, len(self._groups)) - 1
+                n_helpers = min(self.n_threads, len(groups)) - 1
                 helpers.extend(self._pool.submit(work) for _ in range(n_helpers))
                 work()
             finally:
@@ -114,7 +134,7 @@ class LocalBlocks:
 
     def map_blocks(self, fn: Callable[..., Block], *args: Any) -> "LocalBlocks":
         """Return the blocks fn(block, *args), each old one freed as its new one is made; this object ends."""
-        blocks, self.blocks, self._groups = self.blocks, [], []
+        blocks, self._blocks, self._groups = self.blocks, [], []
         new = list(self._pool.map(lambda _: fn(blocks.pop(), *args), range(self.n_blocks)))
         self.close()
         return LocalBlocks(new, self.n_threads)
@@ -127,6 +147,7 @@ class LocalBlocks:
         def one(run: Run) -> R:
             return write(run, [piece for _, piece in self.pieces(run, pieces, args)], *args)
 
+        _ = self.blocks  # written before the threads that would write them wait for each other
         return list(self._pool.map(one, runs))
 
     def pieces(self, run: Run, pieces: Callable[..., T], args: tuple[Any, ...]) -> list[tuple[int, T]]:
@@ -143,6 +164,10 @@ class LocalBlocks:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _first_row(block: Block) -> int:
+    return block.first_row
 
 
 def overlapping(blocks: Iterable[Block], run: Run) -> list[Block]:
@@ -169,7 +194,8 @@ def _groups(blocks: Sequence[Block], n_groups: int) -> list[list[Block]]:
         start = 0
         while start < len(block.tiles):
             stop = min(len(block.tiles), start + room)
-            groups[-1].append(block if stop - start == len(block.tiles) else block.tile_range(start, stop))
+            is_whole = stop - start == len(block.tiles)
+            groups[-1].append(block if is_whole else repeats.written(block).tile_range(start, stop))
             room -= stop - start
             start = stop
             if room == 0:

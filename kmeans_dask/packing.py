@@ -18,13 +18,14 @@ import numpy.typing as npt
 from kmeans_dask import kernels, ordering, repeats, sums
 from kmeans_dask.blocks import NO_WEIGHTS, Block, Blocks, Floats, Offsets, Summary, padded
 from kmeans_dask.errors import DataError
-from kmeans_dask.extremes import EXTREMES, no_extremes, of_lanes, room_to_widen
+from kmeans_dask.extremes import EXTREMES, Lanes, no_extremes, of_lanes, room_to_widen
 from kmeans_dask.kernels import TILE
 from kmeans_dask.ordering import worth_ordering
 
 logger = logging.getLogger(__name__)
 
 _COLUMNS_AT_ONCE = 1024  # of one array, whose rows hold them side by side
+_TILES_AT_ONCE = 32  # gathered from rows that are packed only once
 HEAD_ROWS = 65_536
 _GRID = -5  # exponent of the step of shifts, to that of a column's spread
 LARGEST = {"float32": 2.0**60, "float64": 2.0**480}
@@ -187,7 +188,7 @@ def pack(
     """Return a block of the listed rows of these columns, (n,) each; under nulls="drop" without those holding a NaN.
 
     columns may be one array (n_features, n), best the transpose of rows. order: by nearness, which pays from the second
-    pass on; by_kind: see `ordered`.
+    pass on. by_kind: of an array without weights whether only one of many equal rows may be packed, see `repeats`.
     """
     kept = rows.listed
     weights = NO_WEIGHTS if weights is None else weights
@@ -198,10 +199,14 @@ def pack(
             columns = [column[whole] for column in columns]
             weights = weights[whole] if weights.size else weights
     n_rows, n_features = len(columns[0]), len(columns)
+    may_repeat = by_kind and order and preparation.is_final_when_packed and not weights.size
+    kinds = repeats.kinds_of(columns.T) if may_repeat and isinstance(columns, np.ndarray) else None
+    if kinds is not None:
+        n_rows = len(kinds[1])
     tiles = np.zeros((-(-n_rows // TILE), padded(n_features), TILE), preparation.dtype)
     extremes = no_extremes(n_features, tiles.dtype)
     if isinstance(columns, np.ndarray):
-        kernels.pack_rows(columns.T, preparation.shift, tiles, extremes, room_to_widen(tiles.dtype))
+        _pack_rows(columns.T, None if kinds is None else kinds[1], preparation.shift, tiles, extremes)
     else:
         for f, column in enumerate(columns):
             kernels.pack_column(column, preparation.shift[f], f, tiles)
@@ -212,7 +217,20 @@ def pack(
     limit = LARGEST[preparation.dtype] / math.sqrt(n_features)
     for f in np.flatnonzero(np.maximum(-lowest, highest) > limit).tolist():
         _refuse(columns[f], preparation, f, limit)
-    return ordered(block, by_kind=by_kind) if order and preparation.is_final_when_packed else block
+    if kinds is not None:
+        return repeats.ordered_by_kind(block, kinds[0])
+    return ordered(block) if order and preparation.is_final_when_packed else block
+
+
+def _pack_rows(rows: Column, which: Offsets | None, shift: Floats, tiles: Column, extremes: Lanes) -> None:
+    """Store rows (n, d), or some of them, in tiles, and widen extremes by them."""
+    work = room_to_widen(tiles.dtype)
+    if which is None:
+        kernels.pack_rows(rows, shift, tiles, extremes, work)
+        return
+    for first in range(0, len(tiles), _TILES_AT_ONCE):
+        some = which[first * TILE : (first + _TILES_AT_ONCE) * TILE]
+        kernels.pack_rows(rows[some], shift, tiles[first : first + _TILES_AT_ONCE], extremes, work)
 
 
 def block_of_rows(rows: Floats, weights: Floats = NO_WEIGHTS) -> Block:
@@ -249,15 +267,10 @@ def finish(block: Block, preparation: Preparation, *, order: bool = True) -> Blo
     return ordered(found) if order else found
 
 
-def ordered(block: Block, *, by_kind: bool = False) -> Block:
-    """Return the block with near rows side by side, if it has enough rows for that to be of use.
-
-    by_kind: whether many equal rows may be brought together first, and the distinct ones kept beside them.
-    """
+def ordered(block: Block) -> Block:
+    """Return the block with near rows side by side, if it has enough rows for that to be of use."""
     if not worth_ordering(block.n_rows, block.n_features):
         return block
-    if by_kind and (found := repeats.ordered_by_kind(block)):
-        return found
     kept = ordering.order_tiles(block.tiles, block.n_rows, block.n_features)
     weights = block.weights[kept] if block.weights.size else block.weights
     cache = {name: found for name, found in block.cache.items() if name == EXTREMES}

@@ -2,19 +2,20 @@
 
 For passes only, whose sums are exact integers: a row counted three times adds what three rows add, bit by bit. Equal
 rows are looked for within tiles, where ordering has brought them together; or, where many equal rows follow each other
-in the source, among all rows of the block, so that only one of each kind has to be ordered.
+in the source, among all rows of the block before they are packed, so that only one of each kind is packed and ordered.
+The others are written when something else than a pass asks for them.
 """
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import ordering
-from kmeans_dask.blocks import Block
+from kmeans_dask.blocks import Block, Offsets
 from kmeans_dask.extremes import EXTREMES
-from kmeans_dask.kernels import TILE, compiled, write_tiles
+from kmeans_dask.kernels import TILE, compiled
 from kmeans_dask.kinds import number_kinds, repeat_kinds, write_hashes
 
 MOST_BYTES = 3 * 2**25  # of the blocks of an engine, up to which a second copy of most rows is no burden
@@ -83,34 +84,77 @@ def sampled(n_tiles: int) -> npt.NDArray[np.int64]:
     return np.unique((np.arange(_SAMPLE_TILES) * _GOLDEN % 1 * n_tiles).astype(np.int64))
 
 
-def ordered_by_kind(block: Block) -> Block | None:
-    """Return a block, in the order of the source until now, with equal rows together and near kinds side by side.
+def kinds_of(rows: npt.NDArray[Any]) -> tuple[Offsets, Offsets] | None:
+    """Return the number of each row's kind, (n,), and the first row of each; None if few rows (n, d) are equal."""
+    n_rows, n_features = rows.shape
+    if n_rows < _LEAST_ROWS or n_features > _MOST_FEATURES or rows.strides[1] != rows.itemsize:
+        return None
+    bits = rows.view(np.uint32 if rows.dtype == np.float32 else np.uint64)
+    samples = [bits[t * TILE : (t + 1) * TILE] for t in sampled(n_rows // TILE).tolist()]
+    kinds, firsts = np.empty(n_rows, np.uint32), np.empty(int(_KEPT * n_rows), np.uint32)
+    n_sampled = sum(number_kinds(some, TILE, kinds, firsts) for some in samples)
+    if n_sampled > _KEPT * TILE * len(samples):
+        return None
+    n_kinds = number_kinds(bits, len(firsts), kinds, firsts)
+    return (kinds, firsts[:n_kinds].copy()) if n_kinds else None
 
-    Its tiles are written over, and its distinct rows remembered with it. None, and nothing done, if few rows are equal.
+
+def ordered_by_kind(block: Block, kinds: Offsets) -> Block:
+    """Return the block in which the rows of another, one of each kind, are repeated; near kinds lie side by side.
+
+    kinds (n_source_rows,): of each row. The tiles of that other block are written over, and remembered with this one.
     """
-    if not _has_copies(block):
-        return None
-    n_rows, bits = block.n_rows, _bits_of(block)
-    kinds, rows = np.empty(n_rows, np.uint32), np.empty((n_rows, bits.shape[1]), bits.dtype)
-    n_kinds = number_kinds(bits, n_rows, block.n_features, int(_KEPT * n_rows), kinds, rows)
-    if n_kinds == 0:
-        return None
-    tiles = np.zeros((-(-n_kinds // TILE), *bits.shape[1:]), bits.dtype)
-    write_tiles(rows[:n_kinds], tiles)
-    del rows
-    of_floats = tiles.view(block.tiles.dtype)
+    tiles, n_kinds = block.tiles, block.n_rows
+    now = np.arange(n_kinds, dtype=np.uint32)
     if ordering.worth_ordering(n_kinds, block.n_features):
-        which = ordering.order_tiles(of_floats, n_kinds, block.n_features)
-    else:
-        which = np.arange(n_kinds, dtype=np.uint32)
-    copies, kept = np.zeros(n_kinds, np.int32), np.empty(n_rows, np.uint32)
-    repeat_kinds(tiles, which, kinds, copies, kept, bits)
-    cache = {name: found for name, found in block.cache.items() if name == EXTREMES}
-    return replace(
-        block,
-        kept=kept if block.kept is None else block.kept[kept],
-        cache={**cache, _NAME: _block_of(block, of_floats, copies)},
-    )
+        now[ordering.order_tiles(tiles, n_kinds, block.n_features)] = np.arange(n_kinds, dtype=np.uint32)
+    places = now[kinds]
+    copies = np.bincount(places, minlength=n_kinds).astype(np.int32)
+    repeated = cast("Any", RepeatedTiles(tiles, copies, places))
+    cache = {EXTREMES: block.cache[EXTREMES], _NAME: _block_of(block, tiles, copies)}
+    return replace(block, tiles=repeated, n_rows=len(kinds), cache=cache)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RepeatedTiles:
+    """A block's tiles before they are written: the tiles of its distinct rows, and where among them each row's is."""
+
+    distinct: npt.NDArray[Any]
+    copies: npt.NDArray[np.int32]
+    places: Offsets
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the tiles, as they are written."""
+        return (-(-len(self.places) // TILE), *self.distinct.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the tiles."""
+        return self.distinct.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tiles, as they are written."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+def is_repeated(block: Block) -> bool:
+    """Whether a block's equal rows have not been written yet."""
+    return isinstance(block.tiles, RepeatedTiles)
+
+
+def written(block: Block) -> Block:
+    """Return the block with all of its rows; its cache is shared."""
+    if not is_repeated(block):
+        return block
+    repeated = cast("RepeatedTiles", block.tiles)
+    tiles, kept = np.zeros(repeated.shape, repeated.dtype), np.empty(block.n_rows, np.uint32)
+    repeat_kinds(repeated.distinct, repeated.places, repeated.copies, kept, tiles)
+    return replace(block, tiles=tiles, kept=kept)
 
 
 @compiled()

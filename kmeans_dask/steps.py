@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import bounds, kernels, pruning, radii, resume, sums
-from kmeans_dask.blocks import Block, Floats, Labels
+from kmeans_dask.blocks import Block, Floats, Labels, of_distinct_rows
 from kmeans_dask.passes import (
     Exponents,
     Partials,
@@ -77,6 +77,7 @@ class State:
         return len(self.caches) == len(caches) and all(map(is_, self.caches, caches))
 
 
+@of_distinct_rows
 def lloyd_pass(blocks: Sequence[Block], step: Step) -> Partials:
     """Label every row with its nearest centroid and return the sums of each cluster; in the first pass all change."""
     blocks = [distinct(block) for block in blocks]

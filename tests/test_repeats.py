@@ -1,12 +1,12 @@
 """Passes over distinct rows that count several times each: what they give is what passes over all rows give."""
 
-from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from kmeans_dask import kinds, kmeans, lloyd, packing, passes, predict, repeats, search
+from kmeans_dask.api import blocks_of as api_blocks_of
 from kmeans_dask.blocks import Block
 from kmeans_dask.kernels import TILE
 from kmeans_dask.lloyd import Limits
@@ -116,17 +116,25 @@ def test_distinct_rows_stand_for_all_of_their_tile() -> None:
     assert len(rows) <= len(different) * -(-1500 // TILE)
 
 
+def packed_by_kind(X: np.ndarray) -> Block:
+    """Return rows as one block, packed by kind where they are worth it."""
+    wishes = packing.Wishes(tuple(f"x{f}" for f in range(X.shape[1])), str(X.dtype))
+    preparation = packing.provisional(X.T, wishes)
+    return packing.pack(X.T, packing.RowRange(0, len(X)), preparation, by_kind=True)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("n", "d", "n_kinds"), [(6000, 38, 2500), (5888, 3, 40), (1100, 1, 1)])
 def test_equal_rows_lie_side_by_side(dtype: str, n: int, d: int, n_kinds: int) -> None:
     """Found among all rows of a block, however far apart: the same rows under the same ids, one of each kind kept."""
     X = rows_with_copies(n, d, n_kinds, seed=n).astype(dtype)
     X[n // 2 :] = X[: n - n // 2]
-    before = packing.block_of_rows(X)
-    before = replace(before, tiles=before.tiles.astype(dtype))
-    found = repeats.ordered_by_kind(before)
-    assert found
+    before = packed_by_kind(X)
+    assert repeats.is_repeated(before)
+    found = repeats.written(before)
+    assert found.cache is before.cache
     ids, rows = found.row_ids(), found.all_rows()
+    X = X - packing.provisional(X.T, packing.Wishes(("",) * d, dtype)).shift.astype(dtype)
     assert np.sort(ids).tolist() == list(range(n))
     assert np.array_equal(rows, X[ids].astype(np.float64))
     assert not found.tiles.transpose(0, 2, 1).reshape(-1, found.tiles.shape[1])[n:].any()
@@ -137,17 +145,36 @@ def test_equal_rows_lie_side_by_side(dtype: str, n: int, d: int, n_kinds: int) -
     assert np.array_equal(few.all_rows()[order], expected)
     assert few.copies[order].tolist() == counts.tolist()
     assert not few.tiles.transpose(0, 2, 1).reshape(-1, few.tiles.shape[1])[len(expected) :].any()
+    tiles = before.tiles
+    assert (len(tiles), tiles.shape, tiles.dtype, tiles.nbytes) == (
+        len(found.tiles), found.tiles.shape, found.tiles.dtype, found.tiles.nbytes,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("n_equal", [0, 32])
 def test_rows_of_many_kinds_are_left_alone(n_equal: int) -> None:
-    """Where few rows are equal, which a sample of the tiles tells, or else all of them, nothing is done."""
+    """Where few rows are equal, which a sample of them tells, or else all of them, each is packed."""
     X = np.random.default_rng(8).normal(size=(200 * TILE, 2))
-    block = packing.block_of_rows(X)
-    block.tiles[repeats.sampled(len(block.tiles))[:n_equal]] = 1.0
-    before = block.tiles.tobytes()
-    assert repeats.ordered_by_kind(block) is None
-    assert block.tiles.tobytes() == before
+    X.reshape(200, -1)[repeats.sampled(200)[:n_equal]] = 1.0
+    assert repeats.kinds_of(X) is None
+    assert not repeats.is_repeated(packed_by_kind(X))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kinds_are_numbered_as_they_come(seed: int) -> None:
+    """Against a dictionary: rows of one to five features of few bits, also 0.0 beside -0.0, in more than one batch."""
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(1, 3000)), int(rng.integers(1, 6))
+    X = (rng.integers(3, size=(n, d)) * rng.choice([-1.0, 1.0], size=(n, d))).astype(np.float32)
+    seen: dict[bytes, int] = {}
+    expected = [seen.setdefault(row.tobytes(), len(seen)) for row in X]
+    for most in (len(seen), len(seen) - 1):
+        found, firsts = np.empty(n, np.uint32), np.empty(most, np.uint32)
+        n_kinds = kinds.number_kinds(X.view(np.uint32), most, found, firsts)
+        assert n_kinds == (len(seen) if most == len(seen) else 0)
+        if n_kinds:
+            assert found.tolist() == expected
+            assert firsts.tolist() == [expected.index(kind) for kind in range(len(seen))]
 
 
 @pytest.mark.parametrize(("n", "n_threads", "n_found"), [(9000, 1, 1), (140_000, 2, 2), (60_000, 2, 0)])
@@ -156,12 +183,11 @@ def test_kinds_change_no_bit_of_a_model(
 ) -> None:
     """A model of rows in the order of their kinds is that of rows ordered one by one; threads cut no such block."""
     X = rows_with_copies(n, 3, n // 13, seed=9)
-    models, found, order = [], list[bool](), repeats.ordered_by_kind
+    models, found, order = [], list[int](), repeats.ordered_by_kind
 
-    def noted(block: Block) -> Block | None:
-        made = order(block)
-        found.append(made is not None)
-        return made
+    def noted(block: Block, of_rows: np.ndarray) -> Block:
+        found.append(len(of_rows))
+        return order(block, of_rows)
 
     monkeypatch.setattr(repeats, "ordered_by_kind", noted)
     for most in (repeats.MOST_BYTES, 0):
@@ -169,7 +195,28 @@ def test_kinds_change_no_bit_of_a_model(
         model = kmeans(X, 8, init="k-means||", seed=3, n_threads=n_threads)
         models.append((model.centroids.tobytes(), model.inertia, predict(model, X).tolist()))
     assert models[0] == models[1]
-    assert found == [True] * n_found
+    assert len(found) == n_found
+    assert sum(found) == (n if n_found else 0)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_equal_rows_are_written_once_they_are_asked_for(order: Literal["C", "F"]) -> None:
+    """A run from given centroids looks at one row of each kind alone; seeding sees all rows, and so does whoever asks.
+
+    Rows whose features do not lie side by side are packed as they are.
+    """
+    X = np.asarray(rows_with_copies(140_000, 3, 10_000, seed=2), order=order)
+    start = X[::20_000].copy()
+    blocks, preparation = api_blocks_of(X, n_threads=2)
+    with blocks:
+        assert [repeats.is_repeated(block) for block in blocks._blocks] == [order == "C"] * 2
+        lloyd.lloyd(blocks, preparation.prepared(start), Limits(max_iter=3), lloyd.Identity())
+        assert [repeats.is_repeated(block) for block in blocks._blocks] == [order == "C"] * 2
+        ids = blocks.map_reduce(lambda group: [block.row_ids() for block in group], combine=list.__add__)
+        assert not any(map(repeats.is_repeated, blocks._blocks))
+        assert np.sort(np.concatenate(ids)).tolist() == list(range(len(X)))
+        rows = np.concatenate([block.all_rows() for block in blocks.blocks])
+    assert np.array_equal(rows + preparation.shift, X[np.concatenate(ids)])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -181,8 +228,10 @@ def test_rows_that_differ_in_sign_have_different_hashes(dtype: type) -> None:
     hashes = np.empty((8, TILE), np.uint64)
     for bits, found in zip(tiles.view(f"u{X.itemsize}"), hashes, strict=True):
         kinds.write_hashes(bits, 10, found)
-    assert len(np.unique(hashes)) == 1024
-    assert len(np.unique(hashes >> np.uint64(52))) > 700  # of 1,024 slots and more
+    of_rows = np.array([kinds.hash_of(row) for row in X.view(f"u{X.itemsize}")], np.uint64)
+    for found in (hashes, of_rows):
+        assert len(np.unique(found)) == 1024
+        assert len(np.unique(found >> np.uint64(52))) > 700  # of 1,024 slots and more
 
 
 @pytest.mark.parametrize("why", ["weights", "few", "wide", "different"])
