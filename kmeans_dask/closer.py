@@ -20,20 +20,12 @@ _FAR = 2.5  # times the usual squared distance to a choice: such rows are taken 
 def take_closest(tiles, n_rows, balls, scan, choices, offset, state):  # type: ignore[no-untyped-def]
     """Do what `draw_kernels.take_closer` does for the choices, (m, d), from offset on, in the way that may be fastest.
 
-    scan: of those. All choices are rows. Of many new ones some come first, as many as there were: rows that find a near
-    one rule out more of the others.
+    scan: of those. All choices are rows. While there is one, it tells nothing of the rows that have it.
     """
-    negative, squares, (doubts, doubt, floor) = scan
-    known = offset
-    while known < choices.shape[0]:
-        stop = min(known + (max(known, _MANY) + 3) // 4 * 4, choices.shape[0])
-        a, b = known - offset, (stop - offset + 3) // 4 * 4
-        some = negative[a:b], squares[a:b], (doubts[a:b], doubt, floor)
-        if known > 1 and stop - known >= _MANY and n_rows >= known * _ROWS_EACH:
-            take_closer_by_choice(tiles, n_rows, some, choices[:stop], known, state)
-        else:
-            take_closer(tiles, n_rows, balls, some, choices[known:stop], known, state)
-        known = stop
+    if offset > 1 and choices.shape[0] - offset >= _MANY and n_rows >= offset * _ROWS_EACH:
+        take_closer_by_choice(tiles, n_rows, scan, choices, offset, state)
+    else:
+        take_closer(tiles, n_rows, balls, scan, choices[offset:], offset, state)
 
 
 @compiled()

@@ -85,31 +85,60 @@ class Question:
     op: str
     message: dict[str, Any]
 
-    async def answer(self) -> Any:
-        """Return the answer's value; raise its error, or Lost if the worker is gone or silent for 30 s."""
-        call = asyncio.ensure_future(getattr(self.pool(self.address), self.op)(**self.message))
-        pulse = Pulse(self.pool, self.address)
+    async def answer(self, room: asyncio.Semaphore) -> Any:
+        """Return the answer's value; raise its error, or Lost if the worker is gone. room: for questions to it."""
         try:
-            while not (await asyncio.wait([call], timeout=_PING_SECONDS))[0]:
-                await pulse.check()
-            answer = call.result()
+            async with room:
+                answer = await getattr(self.pool(self.address), self.op)(**self.message)
         except COMM_ERRORS as error:
             raise Lost({self.address}) from error
-        finally:
-            call.cancel()
         return opened(answer)
 
 
 async def answers(questions: Sequence[Question]) -> list[Any]:
-    """Return all values; raise an error, or Lost with every lost worker once all others have answered."""
+    """Return all values; raise an error, or Lost with every lost worker once all others have answered.
+
+    A worker that is gone, or silent for 30 s, is lost.
+    """
     # A worker's questions wait here and not in the connection pool, which carries the pings too.
     room = {question.address: asyncio.Semaphore(_AT_ONCE) for question in questions}
+    pulses = {question.address: Pulse(question.pool, question.address) for question in questions}
+    calls = {asyncio.ensure_future(one.answer(room[one.address])): one.address for one in questions}
+    lost: dict[str, Lost] = {}
+    try:
+        left = set(calls)
+        while left:
+            _, left = await asyncio.wait(left, timeout=_PING_SECONDS)
+            lost |= await _lost([pulses[address] for address in sorted({calls[call] for call in left})])
+            for call in [call for call in left if calls[call] in lost]:
+                call.cancel()
+    finally:
+        for call in calls:
+            call.cancel()
+    gone = asyncio.CancelledError()
+    return _values([lost.get(a, gone) if call.cancelled() else _outcome(call) for call, a in calls.items()])
 
-    async def answered(question: Question) -> Any:
-        async with room[question.address]:
-            return await question.answer()
 
-    found = await asyncio.gather(*map(answered, questions), return_exceptions=True)
+async def _lost(pulses: Sequence[Pulse]) -> dict[str, Lost]:
+    """Return the addresses of those workers that are lost, and why."""
+
+    async def lost(pulse: Pulse) -> Lost | None:
+        try:
+            await pulse.check()
+        except Lost as error:
+            return error
+        return None
+
+    found = await asyncio.gather(*map(lost, pulses))
+    return {pulse.address: error for pulse, error in zip(pulses, found, strict=True) if error}
+
+
+def _outcome(call: asyncio.Future[Any]) -> Any:
+    return call.exception() or call.result()
+
+
+def _values(found: list[Any]) -> list[Any]:
+    """Return what was found; raise an error that is in it, or Lost of all the lost where there is no other."""
     errors = [value for value in found if isinstance(value, BaseException)]
     lost = [error for error in errors if isinstance(error, Lost)]
     for error in errors:

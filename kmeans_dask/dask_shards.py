@@ -9,8 +9,11 @@ import asyncio
 import os
 import shutil
 import socket
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -25,6 +28,23 @@ from kmeans_dask.spool import is_absent
 
 PLUGIN = "kmeans-dask-shards"
 _CALLERS = 64
+_LAST = 4  # questions, all of which were quick where the next one is answered by the event loop itself
+_QUICK_SECONDS = 0.01
+
+
+@dataclass(slots=True, eq=False)
+class Shard:
+    """The blocks held under some keys, and how long the last questions to them took."""
+
+    keys: tuple[str, ...]
+    blocks: LocalBlocks | DiskBlocks
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_LAST))
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a thread of its own would cost the next question more than it keeps the event loop waiting."""
+        few = isinstance(self.blocks, LocalBlocks) and self.blocks.are_short
+        return few and len(self.seconds) == _LAST and max(self.seconds) < _QUICK_SECONDS
 
 
 class Shards(WorkerPlugin):
@@ -36,7 +56,7 @@ class Shards(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Attach the handlers to the worker."""
         self.worker = worker
-        self.shards: dict[str, tuple[tuple[str, ...], LocalBlocks | DiskBlocks]] = {}
+        self.shards: dict[str, Shard] = {}
         self.callers = ThreadPoolExecutor(_CALLERS, thread_name_prefix="shard-call")
         self.writers = asyncio.Semaphore(worker.state.nthreads)
         for name in ("open", "map", "pieces", "runs", "drop", "ping", "disk"):
@@ -51,7 +71,7 @@ class Shards(WorkerPlugin):
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
         """Drop a shard as soon as Dask frees one of its blocks: its client has left or has moved it."""
         if start == "memory" and finish in ("released", "forgotten", "cancelled"):
-            for shard in [shard for shard, (keys, _) in list(self.shards.items()) if key in keys]:
+            for shard in [shard for shard, held in list(self.shards.items()) if key in held.keys]:
                 self._drop(shard)
 
     async def ping(self) -> bytes:
@@ -73,8 +93,8 @@ class Shards(WorkerPlugin):
 
         def make() -> int:
             held = self.shards.get(shard)
-            if held is not None and held[0] == tuple(keys):
-                return held[1].n_blocks
+            if held is not None and held.keys == tuple(keys):
+                return held.blocks.n_blocks
             self._drop(shard)
             missing = [key for key in keys if key not in self.worker.data]
             if missing:
@@ -84,7 +104,7 @@ class Shards(WorkerPlugin):
             if absent:
                 raise Absent(tuple(absent))
             blocks = [block for load in held_loads for block in load]
-            self.shards[shard] = (tuple(keys), engine_here(blocks, self.worker.state.nthreads))
+            self.shards[shard] = Shard(tuple(keys), engine_here(blocks, self.worker.state.nthreads))
             return len(blocks)
 
         return await self._answer(shard, make)
@@ -95,13 +115,19 @@ class Shards(WorkerPlugin):
         With peers their answers are combined with this worker's own, so that whoever asks hears one of them all.
         """
 
+        held = self.shards.get(shard)
+
         def made() -> list[Outcome]:
-            blocks = self._blocks(shard)
+            blocks, began = self._blocks(shard), time.perf_counter()
             outcomes = blocks.map_all([Call(*loads(call)) for call in calls])
+            if held is not None:
+                held.seconds.append(time.perf_counter() - began)
             if not all(ok for ok, _ in outcomes) and self._blocks(shard) is not blocks:
                 raise ShardGone(shard)
             return [(ok, value if ok else _portable(value)) for ok, value in outcomes]
 
+        if not peers:
+            return await self._answer(shard, made, here=held is not None and held.is_quick)
         asked = [Question(self.worker.rpc, a, "kmeans_map", {"shard": shard, "calls": calls}) for a in peers]
         theirs = asyncio.ensure_future(answers(asked))
         mine = await self._answer(shard, made)
@@ -109,8 +135,6 @@ class Shards(WorkerPlugin):
             others: list[list[Outcome]] = await theirs
         except Exception as error:  # handed to the client, which raises it
             return bytes(dumps((False, error)))
-        if not others:
-            return mine
         return await self._answer(shard, lambda: _combined(calls, [opened(mine), *others]))
 
     async def pieces(self, shard: str, call: bytes, run: bytes) -> bytes:
@@ -149,15 +173,15 @@ class Shards(WorkerPlugin):
     def _blocks(self, shard: str) -> LocalBlocks | DiskBlocks:
         if shard not in self.shards:
             raise ShardGone(shard)
-        return self.shards[shard][1]
+        return self.shards[shard].blocks
 
     def _drop(self, shard: str) -> None:
         held = self.shards.pop(shard, None)
         if held is not None:
-            held[1].close(wait=False)  # on the event loop, which must not wait for a pass to end
+            held.blocks.close(wait=False)  # on the event loop, which must not wait for a pass to end
 
-    async def _answer(self, shard: str, fn: Callable[[], Any]) -> bytes:
-        """Run fn on a thread and pickle what it returns or raises; Dask would log each error of a user's data."""
+    async def _answer(self, shard: str, fn: Callable[[], Any], *, here: bool = False) -> bytes:
+        """Run fn on a thread, or here, and pickle what it returns or raises: Dask would log a user's every error."""
         held = self.shards.get(shard)
 
         def guarded() -> bytes:
@@ -168,6 +192,8 @@ class Shards(WorkerPlugin):
                 is_gone = held is not None and self.shards.get(shard) is not held
                 return bytes(dumps((False, ShardGone(shard) if is_gone else error)))
 
+        if here:
+            return guarded()
         try:
             return await asyncio.get_running_loop().run_in_executor(self.callers, guarded)
         except RuntimeError:  # the worker is closing, and its threads have ended

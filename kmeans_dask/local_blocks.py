@@ -17,7 +17,7 @@ from kmeans_dask.blocks import Block, R, Run, Summary, T, needs_all_rows, summar
 
 _GROUPS_PER_THREAD = 2  # where passes are long
 _WORTH_A_THREAD = 64 * 16  # tiles times their features
-_SHORT_BYTES = 2**26  # for each thread, of which a pass takes little longer than threads take to wake up
+_SHORT_BYTES = 2**26  # for each thread
 Outcome = tuple[bool, Any]  # (True, value) or (False, error)
 
 
@@ -47,7 +47,10 @@ def value_of(outcome: Outcome) -> Any:
 
 
 class LocalBlocks:
-    """Blocks of this process; `map_reduce` runs on n_threads threads, all cores by default."""
+    """Blocks of this process; `map_reduce` runs on n_threads threads, all cores by default.
+
+    are_short: whether they are so few that a pass takes little longer than threads take to wake up.
+    """
 
     def __init__(
         self, blocks: Sequence[Block], n_threads: int | None = None, summary: Summary | None = None
@@ -59,7 +62,7 @@ class LocalBlocks:
         self.dtype: np.dtype[Any] = blocks[0].tiles.dtype
         self.n_threads = n_threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="kmeans")
-        self._are_short = n_bytes <= _SHORT_BYTES * self.n_threads
+        self.are_short = n_bytes <= _SHORT_BYTES * self.n_threads
         self._hold(sorted(blocks if has_distinct else map(repeats.written, blocks), key=_first_row))
         self._alone, self._writing = Lock(), Lock()
         if not has_distinct:
@@ -69,7 +72,7 @@ class LocalBlocks:
 
     def _hold(self, blocks: list[Block]) -> None:
         self._blocks = blocks
-        self._groups = _groups(blocks, _n_groups(blocks, self.n_threads, short=self._are_short))
+        self._groups = _groups(blocks, _n_groups(blocks, self.n_threads, short=self.are_short))
 
     @property
     def blocks(self) -> list[Block]:
@@ -107,7 +110,7 @@ class LocalBlocks:
 
     def _of_each(self, fn: Callable[[list[Block]], T], groups: list[list[Block]]) -> list[T]:
         """Return fn(group) of each group of blocks."""
-        if not self._are_short or not self._alone.acquire(blocking=False):
+        if not self.are_short or not self._alone.acquire(blocking=False):
             return list(self._pool.map(fn, groups))
         try:  # the calling thread works along; a signal waits for it
             found: list[Outcome] = [(False, None)] * len(groups)

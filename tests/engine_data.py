@@ -1,6 +1,7 @@
 """Rows for tests of the engines, packed into blocks of any size; imported by the workers too."""
 
 import errno
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,6 +114,12 @@ def count_once_there(blocks: Sequence[Block], path: str) -> int:
     while not Path(path).exists() and time.monotonic() < deadline:
         time.sleep(0.001)
     return count_of(blocks)
+
+
+def threads_after(blocks: Sequence[Block], seconds: float) -> set[str]:
+    """Return the name of the thread that looks at blocks, for so long."""
+    time.sleep(seconds)
+    return {threading.current_thread().name}
 
 
 def without_space(blocks: Sequence[Block]) -> int:

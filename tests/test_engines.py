@@ -337,6 +337,24 @@ def test_one_message_per_worker_and_pass(cluster: Cluster) -> None:
             assert list(client.run(counted_messages).values()) == [5, 5]
 
 
+def test_quick_questions_take_no_thread_of_their_own(cluster: Cluster) -> None:
+    """After some quick ones the event loop answers, errors too; after a slow one threads do, and pings are heard."""
+    with closing(DaskBlocks(cluster, recipes(TABLE, cut(3000, 300), 1))) as blocks:
+
+        def asked(seconds: float) -> bool:
+            names = blocks.map_reduce(engine_data.threads_after, seconds, combine=set.union)
+            of_threads = {name.startswith("shard-call") for name in names}
+            assert len(of_threads) == 1
+            return of_threads == {True}
+
+        assert [asked(0.02), asked(0.0)] == [True, True]
+        wait_until(lambda: not asked(0.0))
+        with pytest.raises(LookupError, match="row 7 is refused"):
+            blocks.map_reduce(engine_data.refusing, 7, combine=int.__add__)
+        asked(0.02)
+        assert asked(0.0)
+
+
 def test_calls_that_wait_go_in_one_message(cluster: Cluster, tmp_path: Path) -> None:
     """While two messages are on their way, what others ask waits and goes in one; each gets its own answer or error."""
     gate = tmp_path / "open"
