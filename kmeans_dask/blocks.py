@@ -164,7 +164,6 @@ def needs_all_rows(fn: Callable[..., Any]) -> bool:
     return bool(getattr(fn, "needs_all_rows", needs_rows(fn)))
 
 
-@of_distinct_rows
 def summarise(blocks: Sequence[Block]) -> Summary:
     """Return the summary of a run of blocks."""
     summary = Summary(0, 0, np.zeros(blocks[0].n_features), np.zeros(blocks[0].n_features), 0.0)

@@ -17,6 +17,7 @@ from kmeans_dask.blocks import Block, R, Run, Summary, T, needs_all_rows, summar
 
 _GROUPS_PER_THREAD = 2  # where passes are long
 _WORTH_A_THREAD = 64 * 16  # tiles times their features
+_UNEVEN = 32  # of a share, by which it may be larger or smaller where that spares to cut a block
 _SHORT_BYTES = 2**26  # for each thread
 Outcome = tuple[bool, Any]  # (True, value) or (False, error)
 
@@ -68,11 +69,15 @@ class LocalBlocks:
         if not has_distinct:
             for block in chain.from_iterable(self._groups):
                 repeats.keep_all(block)
-        self.summary = self.map_reduce(summarise, combine=Summary.combined) if summary is None else summary
+        if any(map(repeats.is_repeated, self._blocks)):  # packed just now: their extremes are remembered
+            self.summary = summary or summarise(self._blocks)
+        else:
+            self.summary = summary or self.map_reduce(summarise, combine=Summary.combined)
 
     def _hold(self, blocks: list[Block]) -> None:
         self._blocks = blocks
-        self._groups = _groups(blocks, _n_groups(blocks, self.n_threads, short=self.are_short))
+        seen = [repeats.distinct(block) if repeats.is_repeated(block) else block for block in blocks]
+        self._groups = _groups(seen, _n_groups(blocks, self.n_threads, short=self.are_short))
 
     @property
     def blocks(self) -> list[Block]:
@@ -188,20 +193,21 @@ def _n_groups(blocks: Sequence[Block], n_threads: int, *, short: bool) -> int:
 
 
 def _groups(blocks: Sequence[Block], n_groups: int) -> list[list[Block]]:
-    """Cut the blocks' tiles into about n_groups runs of equal length."""
-    n_tiles = sum(len(block.tiles) for block in blocks)
-    share = max(1, -(-n_tiles // n_groups))
+    """Cut the blocks' tiles into about n_groups runs that take a pass about as long."""
+    costs = [repeats.cost_of_tiles(block) if n_groups > 1 else 1 for block in blocks]
+    total = sum(len(block.tiles) * cost for block, cost in zip(blocks, costs, strict=True))
+    share = max(1, -(-total // n_groups))
     groups: list[list[Block]] = [[]]
     room = share
-    for block in blocks:
-        start = 0
-        while start < len(block.tiles):
-            stop = min(len(block.tiles), start + room)
-            is_whole = stop - start == len(block.tiles)
-            groups[-1].append(block if is_whole else repeats.written(block).tile_range(start, stop))
-            room -= stop - start
+    for block, cost in zip(blocks, costs, strict=True):
+        start, n_tiles = 0, len(block.tiles)
+        while start < n_tiles:
+            fits = abs((n_tiles - start) * cost - room) <= share // _UNEVEN
+            stop = n_tiles if fits else min(n_tiles, start - -room // cost)
+            groups[-1].append(block if stop - start == n_tiles else block.tile_range(start, stop))
+            room -= (stop - start) * cost
             start = stop
-            if room == 0:
+            if room <= 0 or fits:
                 groups.append([])
                 room = share
     return [group for group in groups if group] or [list(blocks[:1])]

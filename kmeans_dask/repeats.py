@@ -48,7 +48,7 @@ def versions(block: Block) -> list[Block]:
 
 
 def _distinct(block: Block) -> Block | None:
-    if not _has_copies(block):
+    if _share_of_distinct(block) > _KEPT:
         return None
     n_rows, bits = block.n_rows, _bits_of(block)
     firsts, copies = np.empty((2, n_rows), np.int32)
@@ -68,15 +68,21 @@ def _bits_of(block: Block) -> npt.NDArray[Any]:
     return block.tiles.view(np.uint32 if block.tiles.dtype == np.float32 else np.uint64)
 
 
-def _has_copies(block: Block) -> bool:
-    """Whether many rows of some tiles are equal."""
+def cost_of_tiles(block: Block) -> int:
+    """Return how many rows of a tile a pass looks at, about, by a sample of the tiles."""
+    share = _share_of_distinct(block) if block.cache.get(_NAME, block) is not None else 1.0
+    return max(1, round(TILE * share)) if share <= _KEPT else TILE
+
+
+def _share_of_distinct(block: Block) -> float:
+    """Return how many rows of some tiles are distinct within theirs, of all; 1 where they are not looked for."""
     n_rows, n_features, n_tiles = block.n_rows, block.n_features, len(block.tiles)
     if block.weights.size or block.copies.size or n_rows < _LEAST_ROWS or n_features > _MOST_FEATURES:
-        return False
+        return 1.0
     sample = sampled(n_tiles)
     firsts, copies = np.empty((2, len(sample) * TILE), np.int32)
     n_sampled, n_seen = first_rows(_bits_of(block), n_rows, n_features, sample, firsts, copies)
-    return bool(n_sampled <= _KEPT * n_seen)
+    return float(n_sampled / n_seen)
 
 
 def sampled(n_tiles: int) -> npt.NDArray[np.int64]:

@@ -219,6 +219,28 @@ def test_equal_rows_are_written_once_they_are_asked_for(order: Literal["C", "F"]
     assert np.array_equal(rows + preparation.shift, X[np.concatenate(ids)])
 
 
+@pytest.mark.parametrize("by_kind", [True, False])
+def test_threads_share_the_distinct_rows(by_kind: bool) -> None:
+    """Where one half of the rows has few kinds, threads look at about as many distinct rows each; no bit changes."""
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(160_000, 2))
+    few, many = rng.integers(700, size=80_000), np.arange(80_000)
+    if by_kind:  # equal ones follow each other, in both halves
+        few, many = np.sort(few), many // 2
+    X[:80_000], X[80_000:] = X[few], X[80_000 + many]
+    start = X[::20_000].copy()
+    blocks, preparation = api_blocks_of(X, n_threads=2)
+    with blocks:
+        assert [repeats.is_repeated(block) for block in blocks._blocks] == [by_kind] * 2
+        seen = [sum(repeats.distinct(block).n_rows for block in group) for group in blocks._groups]
+        assert len(seen) == 2
+        assert max(seen) < 0.6 * sum(seen)
+        found = lloyd.lloyd(blocks, preparation.prepared(start), Limits(max_iter=5), lloyd.Identity())
+    whole = kmeans(X, len(start), init=start, max_iter=5, tol=0, n_threads=1)
+    assert found.centroids.tobytes() == whole.centroids.tobytes()
+    assert found.inertia == whole.inertia
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_that_differ_in_sign_have_different_hashes(dtype: type) -> None:
     """Numbers whose lower bits are alike do not share the few hashes that would make the search for equal ones slow."""
