@@ -1,8 +1,9 @@
 """Start centroids, (k, d) float64 in the prepared space, that depend on the rows and the seed alone.
 
 random: distinct rows. k-means++: Arthur and Vassilvitskii 2007, greedy as they say in their conclusion: of several
-rows drawn each time, the one that lowers the cost most. k-means||: Bahmani et al. 2012, algorithm 2, with l = 2k and 5
-rounds, its candidates reclustered by greedy weighted k-means++ and Lloyd. Rows of weight zero are never seeds.
+rows drawn each time, the one that lowers the cost most. k-means||: Bahmani et al. 2012, algorithm 2, with l = 2k and 3
+to 8 rounds, as long as each halves the cost; its candidates are reclustered by greedy weighted k-means++ and Lloyd.
+Rows of weight zero are never seeds.
 """
 
 import math
@@ -21,8 +22,9 @@ from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.packing import block_of_rows
 from kmeans_dask.reclustering import greedy
 
-ROUNDS = 5
-OVERSAMPLING = 2.0
+_LEAST_ROUNDS, _MOST_ROUNDS = 3, 8
+_WORTH_A_ROUND = 0.5  # of the cost before a round, up to which another one follows
+_OVERSAMPLING = 2.0
 _RECLUSTER_ITERATIONS = 30
 _SHIFTS = (16, 8, 0)
 _FEW = 64  # ranges of row ids for which a level is not worth its pass
@@ -159,12 +161,10 @@ def _continue(chosen: _Chosen, n_clusters: int, seed: int, n_draws: int = 1) -> 
         chosen.add(chosen.best(rows))
 
 
-def parallel(
-    blocks: Blocks, n_clusters: int, seed: int, rounds: int = ROUNDS, oversampling: float = OVERSAMPLING
-) -> Floats:
+def parallel(blocks: Blocks, n_clusters: int, seed: int) -> Floats:
     """Return n_clusters centroids by k-means||: few passes, each drawing about oversampling * n_clusters rows."""
     chosen = _Chosen.none(blocks, f"parallel-{seed}")
-    pool = _candidates(chosen, n_clusters, seed, rounds, oversampling)
+    pool = _candidates(chosen, n_clusters, seed)
     if len(pool.rows) > n_clusters:
         chosen.forget()
         return pool.ordered(n_clusters, seed).start(n_clusters)
@@ -213,7 +213,7 @@ def pool(blocks: Blocks, n_clusters: int, seed: int, method: str) -> Pool:
     if method == "k-means++":
         return Pool(plus_plus(blocks, n_clusters, seed), None)
     chosen = _Chosen.none(blocks, f"pool-{seed}")
-    found = _candidates(chosen, n_clusters, seed, ROUNDS, OVERSAMPLING)
+    found = _candidates(chosen, n_clusters, seed)
     chosen.forget()
     return found.ordered(n_clusters, seed)
 
@@ -223,17 +223,17 @@ def _first(rows: Floats, n: int) -> Floats:
     return np.resize(rows[:n], (n, rows.shape[1]))
 
 
-def _candidates(chosen: _Chosen, n_clusters: int, seed: int, rounds: int, oversampling: float) -> Pool:
+def _candidates(chosen: _Chosen, n_clusters: int, seed: int) -> Pool:
     """Draw k-means||'s candidates, weighted by the rows nearest to each, by row id."""
     blocks = chosen.blocks
     _continue(chosen, 1, seed)
     row_ids = np.full(len(chosen.known.centroids), -1, np.int64)  # the first row comes first
-    n_drawn = oversampling * n_clusters
-    for r in range(rounds):
+    n_drawn, before = _OVERSAMPLING * n_clusters, math.inf
+    for r in range(_MOST_ROUNDS):
         phi = sums.value(chosen.cost(), chosen.known.exponent, sums.SQUARE_BITS)
-        key = randoms.derived(seed, "parallel", r)
-        if phi == 0:
+        if phi == 0 or (r >= _LEAST_ROUNDS and phi > _WORTH_A_ROUND * before):
             break
+        key, before = randoms.derived(seed, "parallel", r), phi
         rows = blocks.map_reduce(
             draws.sample, chosen.run, chosen.known, key, n_drawn, phi, combine=Rows.joined
         ).in_order()

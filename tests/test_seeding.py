@@ -2,6 +2,7 @@
 
 from collections import Counter
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -384,6 +385,28 @@ def test_parallel_draws_about_l_rows_a_round() -> None:
     # Five standard deviations: of all draws, and of each row's.
     assert abs(drawn.sum() - 300 * chances.sum()) <= 5 * np.sqrt(300 * (chances * (1 - chances)).sum())
     assert (np.abs(drawn - 300 * chances) <= 5 * np.sqrt(300 * chances * (1 - chances)) + 1).all()
+
+
+@pytest.mark.parametrize("n_levels", [1, 4])
+def test_parallel_goes_on_while_rounds_halve_the_cost(n_levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three rounds over clusters of one size; more where groups lie in groups, each a hundredth as far apart."""
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(4000, 3))
+    for level in range(1, n_levels + 1):
+        X += 100.0**level * rng.normal(size=(3, 3))[rng.integers(3, size=len(X))]
+    costs, cost = list[int](), seeding._Chosen.cost
+
+    def noted(chosen: seeding._Chosen) -> int:
+        costs.append(cost(chosen))
+        return costs[-1]
+
+    monkeypatch.setattr(seeding._Chosen, "cost", noted)
+    with blocked(X, (0, len(X)), n_threads=1) as blocks:
+        seeding.parallel(blocks, 3, 1)
+    fell = [after <= before / 2 for before, after in pairwise(costs)]
+    assert len(costs) == 4 if n_levels == 1 else 5 <= len(costs) <= 8
+    assert all(fell[2:-1])  # of the rounds that another one followed, though they need not have
+    assert not fell[-1] or len(costs) == 8
 
 
 def test_weights_of_the_candidates_are_those_of_their_rows() -> None:
