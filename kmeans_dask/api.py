@@ -184,7 +184,7 @@ def packed(
     """Return columns (n,) as blocks of consecutive rows from first_row on, at least one.
 
     pool: where they are made. order: rows by nearness, which pays from the second pass on; by_kind: see
-    `packing.ordered`.
+    `packing.pack`.
     """
 
     def block(first: int) -> Block:

@@ -20,7 +20,7 @@ _FAR = 2.5  # times the usual squared distance to a choice: such rows are taken 
 def take_closest(tiles, n_rows, balls, scan, choices, offset, state):  # type: ignore[no-untyped-def]
     """Do what `draw_kernels.take_closer` does for the choices, (m, d), from offset on, in the way that may be fastest.
 
-    scan: of those. All choices are rows. While there is one, it tells nothing of the rows that have it.
+    scan: of those. All choices are rows. With a single one before, to group rows by what they have rules nothing out.
     """
     if offset > 1 and choices.shape[0] - offset >= _MANY and n_rows >= offset * _ROWS_EACH:
         take_closer_by_choice(tiles, n_rows, scan, choices, offset, state)

@@ -10,7 +10,6 @@ import os
 import shutil
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,29 +21,30 @@ from distributed.protocol.pickle import dumps, loads
 
 from kmeans_dask.blocks import Run
 from kmeans_dask.dask_messages import Absent, Question, ShardGone, answers, opened
+from kmeans_dask.dask_pace import SMALL_BYTES, Pace
 from kmeans_dask.disk_blocks import DiskBlocks, engine_here
 from kmeans_dask.local_blocks import Call, LocalBlocks, Outcome, outcome_of, value_of
 from kmeans_dask.spool import is_absent
 
 PLUGIN = "kmeans-dask-shards"
 _CALLERS = 64
-_LAST = 4  # questions, all of which were quick where the next one is answered by the event loop itself
-_QUICK_SECONDS = 0.01
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Shard:
-    """The blocks held under some keys, and how long the last questions to them took."""
+    """The blocks held under some keys, and how long questions to them took."""
 
     keys: tuple[str, ...]
     blocks: LocalBlocks | DiskBlocks
-    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_LAST))
+    pace: Pace = field(default_factory=Pace)
 
-    @property
-    def is_quick(self) -> bool:
-        """Whether a thread of its own would cost the next question more than it keeps the event loop waiting."""
-        few = isinstance(self.blocks, LocalBlocks) and self.blocks.are_short
-        return few and len(self.seconds) == _LAST and max(self.seconds) < _QUICK_SECONDS
+    def quick(self, calls: Sequence[bytes]) -> list[Call] | None:
+        """Return these calls, if they need no thread."""
+        may_be = isinstance(self.blocks, LocalBlocks) and self.blocks.are_short
+        if not may_be or sum(map(len, calls)) > SMALL_BYTES or not self.pace.has_quick:
+            return None
+        read = outcome_of(lambda: [Call(*loads(call)) for call in calls])
+        return read[1] if read[0] and self.pace.is_quick(read[1]) else None
 
 
 class Shards(WorkerPlugin):
@@ -116,18 +116,20 @@ class Shards(WorkerPlugin):
         """
 
         held = self.shards.get(shard)
+        quick = held.quick(calls) if held is not None and not peers else None
 
         def made() -> list[Outcome]:
             blocks, began = self._blocks(shard), time.perf_counter()
-            outcomes = blocks.map_all([Call(*loads(call)) for call in calls])
+            read = quick or [Call(*loads(call)) for call in calls]
+            outcomes = blocks.map_all(read)
             if held is not None:
-                held.seconds.append(time.perf_counter() - began)
+                held.pace.note(read, time.perf_counter() - began)
             if not all(ok for ok, _ in outcomes) and self._blocks(shard) is not blocks:
                 raise ShardGone(shard)
             return [(ok, value if ok else _portable(value)) for ok, value in outcomes]
 
         if not peers:
-            return await self._answer(shard, made, here=held is not None and held.is_quick)
+            return await self._answer(shard, made, here=quick is not None)
         asked = [Question(self.worker.rpc, a, "kmeans_map", {"shard": shard, "calls": calls}) for a in peers]
         theirs = asyncio.ensure_future(answers(asked))
         mine = await self._answer(shard, made)

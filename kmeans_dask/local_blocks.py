@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial, reduce
-from itertools import chain
 from threading import Lock
 from typing import Any, Self
 
@@ -14,10 +13,11 @@ import numpy as np
 
 from kmeans_dask import repeats
 from kmeans_dask.blocks import Block, R, Run, Summary, T, needs_all_rows, summarise
+from kmeans_dask.extremes import EXTREMES
 
 _GROUPS_PER_THREAD = 2  # where passes are long
 _WORTH_A_THREAD = 64 * 16  # tiles times their features
-_UNEVEN = 32  # of a share, by which it may be larger or smaller where that spares to cut a block
+_UNEVEN = 32  # the part of a share by which one may be larger or smaller where that spares to cut a block
 _SHORT_BYTES = 2**26  # for each thread
 Outcome = tuple[bool, Any]  # (True, value) or (False, error)
 
@@ -57,34 +57,36 @@ class LocalBlocks:
         self, blocks: Sequence[Block], n_threads: int | None = None, summary: Summary | None = None
     ) -> None:
         n_bytes = sum(block.tiles.nbytes for block in blocks)
-        has_distinct = n_bytes <= repeats.MOST_BYTES
+        if n_bytes > repeats.MOST_BYTES:
+            blocks = [repeats.keep_all(repeats.written(block)) for block in blocks]
+        blocks = [block if EXTREMES in block.cache else repeats.written(block) for block in blocks]
         self.n_blocks = len(blocks)
         self.n_features = blocks[0].n_features
         self.dtype: np.dtype[Any] = blocks[0].tiles.dtype
         self.n_threads = n_threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="kmeans")
         self.are_short = n_bytes <= _SHORT_BYTES * self.n_threads
-        self._hold(sorted(blocks if has_distinct else map(repeats.written, blocks), key=_first_row))
         self._alone, self._writing = Lock(), Lock()
-        if not has_distinct:
-            for block in chain.from_iterable(self._groups):
-                repeats.keep_all(block)
-        if any(map(repeats.is_repeated, self._blocks)):  # packed just now: their extremes are remembered
-            self.summary = summary or summarise(self._blocks)
+        self._hold(sorted(blocks, key=_first_row))
+        if summary is not None:
+            self.summary = summary
+        elif any(map(repeats.is_repeated, self._blocks)):
+            self.summary = summarise(self._blocks)
         else:
-            self.summary = summary or self.map_reduce(summarise, combine=Summary.combined)
+            self.summary = self.map_reduce(summarise, combine=Summary.combined)
 
     def _hold(self, blocks: list[Block]) -> None:
-        self._blocks = blocks
         seen = [repeats.distinct(block) if repeats.is_repeated(block) else block for block in blocks]
-        self._groups = _groups(seen, _n_groups(blocks, self.n_threads, short=self.are_short))
+        groups = _groups(seen, _n_groups(seen, self.n_threads, short=self.are_short))
+        self._blocks, self._groups = blocks, groups  # both or none: an interrupt may come anywhere
 
     @property
     def blocks(self) -> list[Block]:
         """The blocks with all of their rows, by their first row; equal ones are written once they are asked for."""
         with self._writing:
             if any(map(repeats.is_repeated, self._blocks)):
-                self._hold(list(self._pool.map(repeats.written, self._blocks)))
+                writing = self._pool.map if len(self._blocks) > 1 else map
+                self._hold(list(writing(repeats.written, self._blocks)))
             return self._blocks
 
     def _seen_by(self, *fns: Callable[..., Any]) -> list[list[Block]]:
@@ -202,12 +204,13 @@ def _groups(blocks: Sequence[Block], n_groups: int) -> list[list[Block]]:
     for block, cost in zip(blocks, costs, strict=True):
         start, n_tiles = 0, len(block.tiles)
         while start < n_tiles:
+            is_last = len(groups) == n_groups
             fits = abs((n_tiles - start) * cost - room) <= share // _UNEVEN
-            stop = n_tiles if fits else min(n_tiles, start - -room // cost)
-            groups[-1].append(block if stop - start == n_tiles else block.tile_range(start, stop))
+            stop = n_tiles if fits or is_last else min(n_tiles, start - -room // cost)
+            groups[-1].append(block if stop - start == n_tiles else repeats.cut(block, start, stop))
             room -= (stop - start) * cost
             start = stop
-            if room <= 0 or fits:
+            if not is_last and (room <= 0 or fits):
                 groups.append([])
                 room = share
     return [group for group in groups if group] or [list(blocks[:1])]

@@ -28,9 +28,22 @@ _GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, lie apart from each oth
 _SLOTS = 256
 
 
-def keep_all(block: Block) -> None:
-    """Let passes over this block see all of its rows."""
+def keep_all(block: Block) -> Block:
+    """Let passes over this block see all of its rows; return it."""
     block.cache[_NAME] = None
+    return block
+
+
+def cut(block: Block, start: int, stop: int) -> Block:
+    """Return tiles start to stop as a block of its own; passes over it see all rows where they do so of the whole one.
+
+    The distinct rows of the whole one are of no more use.
+    """
+    part = block.tile_range(start, stop)
+    if block.cache.get(_NAME, block) is None:
+        return keep_all(part)
+    block.cache.pop(_NAME, None)
+    return part
 
 
 def distinct(block: Block) -> Block:
@@ -48,6 +61,8 @@ def versions(block: Block) -> list[Block]:
 
 
 def _distinct(block: Block) -> Block | None:
+    if isinstance(block.tiles, RepeatedTiles):
+        return _block_of(block, block.tiles.distinct, block.tiles.copies)
     if _share_of_distinct(block) > _KEPT:
         return None
     n_rows, bits = block.n_rows, _bits_of(block)
@@ -160,7 +175,7 @@ def written(block: Block) -> Block:
     repeated = cast("RepeatedTiles", block.tiles)
     tiles, kept = np.zeros(repeated.shape, repeated.dtype), np.empty(block.n_rows, np.uint32)
     repeat_kinds(repeated.distinct, repeated.places, repeated.copies, kept, tiles)
-    return replace(block, tiles=tiles, kept=kept)
+    return replace(block, tiles=tiles, kept=kept if block.kept is None else block.kept[kept])
 
 
 @compiled()

@@ -122,6 +122,16 @@ def threads_after(blocks: Sequence[Block], seconds: float) -> set[str]:
     return {threading.current_thread().name}
 
 
+def other_threads_after(blocks: Sequence[Block], seconds: float) -> set[str]:
+    """Do the same under another name."""
+    return threads_after(blocks, seconds)
+
+
+def threads_of(blocks: Sequence[Block], large: str) -> set[str]:
+    """Return the name of the thread that answers a large question."""
+    return {threading.current_thread().name}
+
+
 def without_space(blocks: Sequence[Block]) -> int:
     """Fail as on a full disk."""
     raise OSError(errno.ENOSPC, "No space left on device")

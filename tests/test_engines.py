@@ -338,21 +338,29 @@ def test_one_message_per_worker_and_pass(cluster: Cluster) -> None:
 
 
 def test_quick_questions_take_no_thread_of_their_own(cluster: Cluster) -> None:
-    """After some quick ones the event loop answers, errors too; after a slow one threads do, and pings are heard."""
+    """After some quick ones of a function the event loop answers more of it, errors too; else threads do."""
     with closing(DaskBlocks(cluster, recipes(TABLE, cut(3000, 300), 1))) as blocks:
 
-        def asked(seconds: float) -> bool:
-            names = blocks.map_reduce(engine_data.threads_after, seconds, combine=set.union)
-            of_threads = {name.startswith("shard-call") for name in names}
-            assert len(of_threads) == 1
-            return of_threads == {True}
+        def by_threads(seconds: float, fn: Callable[..., set[str]] = engine_data.threads_after) -> list[bool]:
+            names = blocks.map_reduce(fn, seconds, combine=set.union)
+            return [name.startswith("shard-call") for name in names]
 
-        assert [asked(0.02), asked(0.0)] == [True, True]
-        wait_until(lambda: not asked(0.0))
-        with pytest.raises(LookupError, match="row 7 is refused"):
-            blocks.map_reduce(engine_data.refusing, 7, combine=int.__add__)
-        asked(0.02)
-        assert asked(0.0)
+        assert all(by_threads(0.02) + by_threads(0.0))
+        wait_until(lambda: not any(by_threads(0.0)))
+        assert all(by_threads(0.02, engine_data.other_threads_after))  # another function
+        for _ in range(6):
+            with pytest.raises(LookupError, match="row 7 is refused"):
+                blocks.map_reduce(engine_data.refusing, 7, combine=int.__add__)
+        by_threads(0.02)
+        assert all(by_threads(0.0))
+        large = "x" * 2**17
+        assert all(all(by_threads_of(blocks, large)) for _ in range(6))
+
+
+def by_threads_of(blocks: DaskBlocks, large: str) -> list[bool]:
+    """Tell whether threads answer a large question."""
+    names = blocks.map_reduce(engine_data.threads_of, large, combine=set.union)
+    return [name.startswith("shard-call") for name in names]
 
 
 def test_calls_that_wait_go_in_one_message(cluster: Cluster, tmp_path: Path) -> None:

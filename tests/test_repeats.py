@@ -1,11 +1,13 @@
 """Passes over distinct rows that count several times each: what they give is what passes over all rows give."""
 
+import pickle
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from kmeans_dask import kinds, kmeans, lloyd, packing, passes, predict, repeats, search
+from kmeans_dask import kinds, kmeans, lloyd, local_blocks, packing, passes, predict, repeats, search
 from kmeans_dask.api import blocks_of as api_blocks_of
 from kmeans_dask.blocks import Block
 from kmeans_dask.kernels import TILE
@@ -239,6 +241,77 @@ def test_threads_share_the_distinct_rows(by_kind: bool) -> None:
     whole = kmeans(X, len(start), init=start, max_iter=5, tol=0, n_threads=1)
     assert found.centroids.tobytes() == whole.centroids.tobytes()
     assert found.inertia == whole.inertia
+
+
+def test_an_interrupt_while_rows_are_written_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks again sees all rows."""
+
+    def count(blocks: Sequence[Block]) -> int:
+        return sum(block.n_rows for block in blocks)
+
+    X = rows_with_copies(140_000, 3, 10_000, seed=2)
+    blocks, _ = api_blocks_of(X, n_threads=2)
+    with blocks, monkeypatch.context() as patch:
+        assert repeats.is_repeated(blocks._blocks[0])
+        patch.setattr(local_blocks, "_groups", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            blocks.map_reduce(count, combine=int.__add__)
+        patch.undo()
+        assert blocks.map_reduce(count, combine=int.__add__) == len(X)
+
+
+def interrupted(*_: object) -> None:
+    """Fail as on Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("lose", [dict[str, Any].clear, dict[str, Any].popitem])
+def test_a_repeated_block_may_lose_its_cache(lose: Callable[[dict[str, Any]], object]) -> None:
+    """Its extremes and its distinct rows are found again, also where it has travelled."""
+    X = rows_with_copies(6000, 3, 500, seed=1)
+    before = packed_by_kind(X)
+    travelled = pickle.loads(pickle.dumps(before))
+    lose(before.cache)
+    for block in (before, travelled):
+        assert repeats.distinct(block).n_rows == len(np.unique(X, axis=0))
+        with LocalBlocks([block], n_threads=1) as blocks:
+            assert blocks.summary.n_samples == len(X)
+            assert np.array_equal(blocks.summary.highest - blocks.summary.lowest, np.ptp(X, axis=0))
+            assert sum(block.n_rows for block in blocks.blocks) == len(X)
+
+
+def test_chosen_rows_keep_their_ids() -> None:
+    """Of rows packed by kind that are some of the source's."""
+    X = rows_with_copies(3000, 3, 300, seed=3)
+    listed = np.arange(0, 6000, 2, dtype=np.uint32)
+    preparation = packing.provisional(X.T, packing.Wishes(("a", "b", "c"), "float64"))
+    block = packing.pack(X.T, packing.RowRange(0, 6000, listed), preparation, by_kind=True)
+    assert repeats.is_repeated(block)
+    whole = repeats.written(block)
+    assert np.array_equal(whole.all_rows(), (X - preparation.shift)[whole.row_ids() // 2])
+
+
+def test_passes_over_all_rows_are_shared_by_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where blocks are too large for distinct rows, threads have as many rows each, however many are equal."""
+    monkeypatch.setattr(repeats, "MOST_BYTES", 0)
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(160_000, 2))
+    X[:80_000] = X[rng.integers(700, size=80_000)]
+    blocks, _ = api_blocks_of(X, n_threads=2)
+    with blocks:
+        assert [[repeats.distinct(b).n_rows for b in group] for group in blocks._groups] == [[80_000]] * 2
+
+
+@pytest.mark.parametrize(
+    ("n_tiles", "n_groups", "found"), [((100, 2), 1, 1), ((100, 100, 3), 2, 2), ((3, 3), 2, 2)]
+)
+def test_there_are_no_more_groups_than_asked_for(n_tiles: Sequence[int], n_groups: int, found: int) -> None:
+    """The last group takes what is left."""
+    rng = np.random.default_rng(0)
+    blocks = [packing.block_of_rows(rng.normal(size=(n * TILE, 2))) for n in n_tiles]
+    groups = local_blocks._groups(blocks, n_groups)
+    assert len(groups) == found
+    assert sum(len(block.tiles) for group in groups for block in group) == sum(n_tiles)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
