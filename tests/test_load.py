@@ -66,5 +66,5 @@ def test_every_worker_has_rows(tmp_path: Path) -> None:
 
 def rows_held(dask_worker: Any) -> int:
     """Return how many rows a worker answers for."""
-    [(_, blocks)] = dask_worker.plugins["kmeans-dask-shards"].shards.values()
-    return int(blocks.summary.n_samples)
+    [held] = dask_worker.plugins["kmeans-dask-shards"].shards.values()
+    return int(held.blocks.summary.n_samples)
