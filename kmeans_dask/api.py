@@ -70,7 +70,7 @@ def kmeans(
     """
     check_settings(n_clusters, init, n_init, max_iter, tol, max_seconds)
     motion = motion_of(metric, frozen_centroids, init, n_clusters)
-    threads = n_threads or len(os.sched_getaffinity(0))
+    threads = _threads_of(n_threads)
     with ExitStack() as stack:
         blocks: Blocks
         if hasattr(data, "map_reduce"):
@@ -138,14 +138,29 @@ def blocks_of(
     """Return an array's rows as blocks of this process, and how they were prepared; names: of its features."""
     if not (dtype is None or (isinstance(dtype, str) and dtype in LARGEST)):
         raise ConfigError(f"dtype must be 'float32' or 'float64'; found {dtype!r}.")
-    threads = n_threads or len(os.sched_getaffinity(0))
+    check_name("metric", metric, METRICS)
+    threads = _threads_of(n_threads)
     columns = columns_of(data, None, threads)
+    if names is not None and (
+        isinstance(names, str) or len(set(names)) < len(names) or len(names) != len(columns)
+    ):
+        raise ConfigError(
+            f"names must be a different one for each of the {len(columns)} features of the data; found {names!r}."
+        )
     stored = dtype or ("float32" if columns[0].dtype == np.float32 else "float64")
     named = tuple(names or (f"x{f}" for f in range(len(columns))))
     preparation = provisional(columns, Wishes(named, stored, metric=metric), threads)
     stored_as = preparation if dtype else narrowed(columns, preparation)
     blocks = _packed(columns, stored_as, weights_of(weights, len(columns[0])), n_threads)
     return LocalBlocks(blocks, n_threads), preparation
+
+
+def _threads_of(n_threads: int | None) -> int:
+    """Return how many threads shall be used, all cores by default; refuse what is no such number."""
+    if n_threads is None:
+        return len(os.sched_getaffinity(0))
+    check_counts(n_threads=n_threads)
+    return n_threads
 
 
 def fitted(
@@ -164,7 +179,7 @@ def prepared_blocks_of(
     n_threads: int | None = None,
 ) -> LocalBlocks:
     """Return an array's rows as blocks of this process, prepared as other rows were, for a pass or two."""
-    threads = n_threads or len(os.sched_getaffinity(0))
+    threads = _threads_of(n_threads)
     columns = columns_of(data, len(preparation.feature_names), threads)
     blocks = _packed(columns, preparation, weights_of(weights, len(columns[0])), n_threads, order=False)
     return LocalBlocks(blocks, n_threads)

@@ -8,6 +8,7 @@ decides where they run.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from itertools import count
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -23,6 +24,7 @@ Labels = npt.NDArray[np.int32]
 T = TypeVar("T")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+_numbers = count()
 NO_WEIGHTS: Floats = np.empty(0)
 NO_COPIES: npt.NDArray[np.int32] = np.empty(0, np.int32)
 
@@ -140,6 +142,11 @@ class Summary:
         """The factors of the high limbs of sums of each column and of the weights, (n_features + 1,)."""
         factors: Floats = np.ldexp(1.0, 31 - np.append(self.column_exponents, self.weight_exponent))
         return factors
+
+
+def unused(name: str) -> str:
+    """Return a name under which blocks remember nothing yet: several runs may be made on the same ones at once."""
+    return f"{name}-{next(_numbers)}"
 
 
 def without_rows(fn: F) -> F:

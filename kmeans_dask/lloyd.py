@@ -8,13 +8,15 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import kernels, passes, sums
-from kmeans_dask.blocks import Blocks, Floats
+from kmeans_dask.blocks import Blocks, Floats, unused
+from kmeans_dask.errors import KMeansError
 from kmeans_dask.means import CANCELLED, inertia_of, total_weight, updated
 from kmeans_dask.packing import moments
 from kmeans_dask.passes import Exponents, Partials
@@ -128,11 +130,9 @@ class Identity:
     restart: int = 0
     seed: int = 0
     n_clusters: int | None = None  # of a sweep over several
-
-    @property
-    def run(self) -> str:
-        """The name under which blocks remember this run."""
-        return f"lloyd-{self.restart}-{self.seed}-{self.n_clusters}"
+    run: str = field(
+        default_factory=partial(unused, "lloyd"), compare=False
+    )  # under which blocks remember it
 
 
 def sq_shift_of(tol: float, blocks: Blocks) -> float:
@@ -151,8 +151,14 @@ def lloyd(
     way = identity.run, start, blocks.summary.n_samples
     path = Track.after(*way, *trial.after) if trial.after else Track(*way)
     run = _Run(blocks, limits, identity, hook, motion, trial, path, trial.squares)
-    while run.stop is None:
-        run.iterate()
+    try:
+        while run.stop is None:
+            run.iterate()
+    except KMeansError:
+        raise
+    except Exception:  # of the hook: blocks live on
+        blocks.map_reduce(passes.forget, identity.run, combine=int.__add__)
+        raise
     return run.fit(run.stop)
 
 
@@ -270,9 +276,9 @@ class Totals:
 
 def totals_of(blocks: Blocks, centroids: Floats) -> Totals:
     """Return what all rows add up to under centroids, (k, d) float64 in the prepared space."""
-    step = Track("evaluated", centroids).step(blocks, exact=True)
+    step = Track(unused("evaluated"), centroids).step(blocks, exact=True)
     partials = _pass(blocks, step)
-    blocks.map_reduce(passes.forget, "evaluated", combine=int.__add__)
+    blocks.map_reduce(passes.forget, step.run, combine=int.__add__)
     return Totals(*_rounded(partials, step.scales), _value(partials, step.scales))
 
 

@@ -172,7 +172,7 @@ def _shift(extremes: list[float], accumulators: list[int], count: int) -> float:
         return lowest if count and spread == 0 else 0.0
     e = sums.exponent(max(abs(lowest), abs(highest)))
     mean = sums.ratio(sums.joined(*accumulators), e - sums.SQUARE_BITS, count, 0)
-    grid = math.ldexp(1.0, math.frexp(spread)[1] + _GRID)
+    grid = math.ldexp(1.0, max(math.frexp(spread)[1] + _GRID, -1074))
     return round(mean / grid) * grid if abs(mean / grid) < 2.0**52 else mean
 
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from kmeans_dask import draws, randoms, sums
-from kmeans_dask.blocks import Blocks, Floats
+from kmeans_dask.blocks import Blocks, Floats, unused
 from kmeans_dask.draws import Buckets, Known, Rows
 from kmeans_dask.lloyd import Identity, Limits, lloyd
 from kmeans_dask.local_blocks import LocalBlocks
@@ -61,7 +61,7 @@ class _Chosen:
 
     @classmethod
     def none(cls, blocks: Blocks, run: str) -> "_Chosen":
-        return cls(blocks, run, Known.nothing(blocks.summary))
+        return cls(blocks, unused(run), Known.nothing(blocks.summary))
 
     def add(self, rows: Floats) -> None:
         self.known = self.known.extended(rows)
@@ -142,7 +142,7 @@ def plus_plus(blocks: Blocks, n_clusters: int, seed: int, n_draws: int | None = 
 
     n_draws: how many are drawn each time after the first, of which the best is kept; see `_draws_for`.
     """
-    chosen = _Chosen.none(blocks, f"plus-plus-{seed}")
+    chosen = _Chosen.none(blocks, "plus-plus")
     _continue(chosen, n_clusters, seed, n_draws or _draws_for(n_clusters))
     chosen.forget()
     return chosen.known.centroids
@@ -163,7 +163,7 @@ def _continue(chosen: _Chosen, n_clusters: int, seed: int, n_draws: int = 1) -> 
 
 def parallel(blocks: Blocks, n_clusters: int, seed: int) -> Floats:
     """Return n_clusters centroids by k-means||: few passes, each drawing about oversampling * n_clusters rows."""
-    chosen = _Chosen.none(blocks, f"parallel-{seed}")
+    chosen = _Chosen.none(blocks, "parallel")
     pool = _candidates(chosen, n_clusters, seed)
     if len(pool.rows) > n_clusters:
         chosen.forget()
@@ -212,7 +212,7 @@ def pool(blocks: Blocks, n_clusters: int, seed: int, method: str) -> Pool:
         return Pool(random_rows(blocks, n_clusters, seed), None)
     if method == "k-means++":
         return Pool(plus_plus(blocks, n_clusters, seed), None)
-    chosen = _Chosen.none(blocks, f"pool-{seed}")
+    chosen = _Chosen.none(blocks, "pool")
     found = _candidates(chosen, n_clusters, seed)
     chosen.forget()
     return found.ordered(n_clusters, seed)

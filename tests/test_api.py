@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -552,3 +553,45 @@ def test_nothing_is_printed_or_logged(
         kmeans(blobs(), 3, n_init=2)
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("init", ["k-means++", "k-means||"])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_fits_on_the_same_blocks_at_once_do_not_touch_each_other(init: str, n_threads: int) -> None:
+    """Of the same seed, with other numbers of clusters: each is what it is alone."""
+    X = np.random.default_rng(0).normal(size=(30_000, 3))
+    blocks, preparation = blocks_of(X, n_threads=n_threads)
+    numbers = (2, 7, 12, 20)
+
+    def fit(n_clusters: int) -> bytes:
+        model = kmeans(blocks, n_clusters, seed=5, n_init=1, init=init, max_iter=3, preparation=preparation)
+        return model.centroids.tobytes()
+
+    with blocks, ThreadPoolExecutor(4) as pool:
+        alone = list(map(fit, numbers))
+        for _ in range(15):
+            assert list(pool.map(fit, numbers)) == alone
+
+
+def test_numbers_below_all_others_are_packed() -> None:
+    """Multiples of the smallest number, whose spread has no exponent of its own."""
+    X = np.array([[0, 0], [0, 1], [3, 3], [3, 2.0]]) * 5e-324
+    with pytest.warns(UserWarning, match="Number of distinct clusters"):  # their squares are 0
+        assert kmeans(X, 2).sizes.sum() == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_threads": -1}, "n_threads must be an integer of at least 1; found -1"),
+        ({"n_threads": "2"}, "n_threads must be an integer of at least 1; found '2'"),
+        ({"metric": "x"}, "metric must be one of euclidean, cosine; found 'x'"),
+        ({"names": ["a"]}, "names must be a different one for each of the 4 features of the data; found"),
+        ({"names": ["a", "a", "b", "c"]}, "names must be a different one for each of the 4 features"),
+        ({"names": "abcd"}, "names must be a different one for each of the 4 features"),
+    ],
+)
+def test_blocks_refuse_what_they_cannot_be(arguments: dict[str, Any], message: str) -> None:
+    """Before any row is packed."""
+    with pytest.raises(ConfigError, match=message):
+        blocks_of(np.eye(4), **arguments)

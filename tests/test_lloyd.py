@@ -333,3 +333,15 @@ def test_concurrent_runs_do_not_disturb_each_other() -> None:
         for thread in threads:
             thread.join()
     assert [together[i] for i in range(4)] == alone
+
+
+def test_a_hook_that_fails_leaves_nothing_with_the_blocks() -> None:
+    """What a run remembers of rows goes with it."""
+    rng = np.random.default_rng(0)
+    with blocked(rng.normal(size=(3000, 2)), (0, 1000, 3000)) as blocks:
+        before = [set(block.cache) for block in blocks.blocks]
+        with pytest.raises(ZeroDivisionError):
+            lloyd.lloyd(blocks, rng.normal(size=(5, 2)), Limits(), Identity(), lambda progress: 1 // 0 > 0)
+        after = [{name for name in block.cache if name.startswith("lloyd")} for block in blocks.blocks]
+    assert after == [set[str]()] * 2
+    assert not any(name.startswith("lloyd") for names in before for name in names)

@@ -17,6 +17,7 @@ from kmeans_dask.trials import Course, landed, may_land
 from tests.blockings import KINDS, blocked, rows_of_kind
 
 ONE, MANY = (0, 900), (0, 300, 300, 900)
+RUN = "lloyd"  # under which blocks remember it
 
 
 @dataclass
@@ -36,13 +37,13 @@ def trial_of(
 ) -> tuple[Found, End]:  # fmt: skip
     """Make a trial from a start whose centroids are those of an end, in their places, as far as they are the same."""
     places = np.arange(len(start), dtype=np.int32) if places is None else places
-    track = Track.after("lloyd-0-0-None", start, 0, end, places) if end else Track("lloyd-0-0-None", start)
+    track = Track.after(RUN, start, 0, end, places) if end else Track(RUN, start)
     landing = landed(blocks, track, course) if at_once and may_land(blocks, start) else None
     if landing:
         sizes = [float(size) for size in landing.sizes]
         return Found(landing.centroids, sizes, landing.inertia, landing.n_iter, True), landing.end
     trial = Trial(course.squares, (end, places) if end else None, course.bar, course.hope)
-    fit = lloyd.lloyd(blocks, start, Limits(course.max_iter, course.sq_shift), Identity(), trial=trial)
+    fit = lloyd.lloyd(blocks, start, Limits(course.max_iter, course.sq_shift), Identity(run=RUN), trial=trial)
     assert fit.end is not None
     return Found(fit.centroids, list(fit.weights), fit.inertia, fit.n_iter, False), fit.end
 
@@ -59,7 +60,7 @@ def trials_of(
         half = len(drawn) // 2
         start = drawn if end is None else np.concatenate((end.centroids[:half], drawn[half:]))
         if forgetful and i % 2:
-            blocks.map_reduce(passes.forget, "lloyd-0-0-None", combine=int.__add__)
+            blocks.map_reduce(passes.forget, RUN, combine=int.__add__)
         one, end = trial_of(blocks, start, end, course, at_once=at_once)
         found.append(one)
     return found
