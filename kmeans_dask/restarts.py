@@ -100,7 +100,8 @@ def fit_of(
 def _start(blocks: Blocks, settings: Settings, restart: Restart) -> Floats:
     init = settings.init
     if isinstance(init, str):
-        return seeding.seeds(blocks, settings.n_clusters, restart.seed, init)
+        rounds = seeding.ROUNDS_OF_SEARCH if settings.refine else seeding.ROUNDS
+        return seeding.seeds(blocks, settings.n_clusters, restart.seed, init, rounds)
     return init if init.ndim == 2 else init[restart.index]
 
 

@@ -22,7 +22,11 @@ from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.packing import block_of_rows
 from kmeans_dask.reclustering import greedy
 
-_LEAST_ROUNDS, _MOST_ROUNDS = 3, 8
+ROUNDS = (3, 8)  # of k-means||, at least and at most
+ROUNDS_OF_SEARCH = (
+    5,
+    5,
+)  # for a start that is searched on from: with these the length of a search was measured
 _WORTH_A_ROUND = 0.5  # of the cost before a round, up to which another one follows
 _OVERSAMPLING = 2.0
 _RECLUSTER_ITERATIONS = 30
@@ -31,14 +35,16 @@ _FEW = 64  # ranges of row ids for which a level is not worth its pass
 METHODS = ("k-means||", "k-means++", "random")
 
 
-def seeds(blocks: Blocks, n_clusters: int, seed: int, method: str) -> Floats:
+def seeds(
+    blocks: Blocks, n_clusters: int, seed: int, method: str, rounds: tuple[int, int] = ROUNDS
+) -> Floats:
     """Return n_clusters start centroids by one of `METHODS`; distinct rows while there are enough of them."""
     if method == "random":
         found = random_rows(blocks, n_clusters, seed)
     elif method == "k-means++":
         found = plus_plus(blocks, n_clusters, seed)
     else:
-        found = parallel(blocks, n_clusters, seed)
+        found = parallel(blocks, n_clusters, seed, rounds)
     # With fewer distinct rows than clusters the rest repeat: they stay empty, and inertia is 0.
     return np.resize(found, (n_clusters, found.shape[1]))
 
@@ -161,10 +167,10 @@ def _continue(chosen: _Chosen, n_clusters: int, seed: int, n_draws: int = 1) -> 
         chosen.add(chosen.best(rows))
 
 
-def parallel(blocks: Blocks, n_clusters: int, seed: int) -> Floats:
+def parallel(blocks: Blocks, n_clusters: int, seed: int, rounds: tuple[int, int] = ROUNDS) -> Floats:
     """Return n_clusters centroids by k-means||: few passes, each drawing about oversampling * n_clusters rows."""
     chosen = _Chosen.none(blocks, "parallel")
-    pool = _candidates(chosen, n_clusters, seed)
+    pool = _candidates(chosen, n_clusters, seed, rounds)
     if len(pool.rows) > n_clusters:
         chosen.forget()
         return pool.ordered(n_clusters, seed).start(n_clusters)
@@ -213,7 +219,7 @@ def pool(blocks: Blocks, n_clusters: int, seed: int, method: str) -> Pool:
     if method == "k-means++":
         return Pool(plus_plus(blocks, n_clusters, seed), None)
     chosen = _Chosen.none(blocks, "pool")
-    found = _candidates(chosen, n_clusters, seed)
+    found = _candidates(chosen, n_clusters, seed, ROUNDS)
     chosen.forget()
     return found.ordered(n_clusters, seed)
 
@@ -223,15 +229,16 @@ def _first(rows: Floats, n: int) -> Floats:
     return np.resize(rows[:n], (n, rows.shape[1]))
 
 
-def _candidates(chosen: _Chosen, n_clusters: int, seed: int) -> Pool:
+def _candidates(chosen: _Chosen, n_clusters: int, seed: int, rounds: tuple[int, int]) -> Pool:
     """Draw k-means||'s candidates, weighted by the rows nearest to each, by row id."""
     blocks = chosen.blocks
     _continue(chosen, 1, seed)
     row_ids = np.full(len(chosen.known.centroids), -1, np.int64)  # the first row comes first
     n_drawn, before = _OVERSAMPLING * n_clusters, math.inf
-    for r in range(_MOST_ROUNDS):
+    least, most = rounds
+    for r in range(most):
         phi = sums.value(chosen.cost(), chosen.known.exponent, sums.SQUARE_BITS)
-        if phi == 0 or (r >= _LEAST_ROUNDS and phi > _WORTH_A_ROUND * before):
+        if phi == 0 or (r >= least and phi > _WORTH_A_ROUND * before):
             break
         key, before = randoms.derived(seed, "parallel", r), phi
         rows = blocks.map_reduce(
