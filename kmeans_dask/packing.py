@@ -288,6 +288,11 @@ def _to_unit_length(tiles: npt.NDArray[Any], block: Block) -> None:
 
 def final(blocks: Blocks, packed: Preparation) -> Preparation:
     """Return the preparation with fill, center and scale of packed blocks, exact over all non-null rows."""
+    if packed.nulls == "drop" and blocks.summary.n_samples == 0:
+        raise DataError(
+            f'nulls = "drop" leaves no row: each has a null in one of {", ".join(packed.feature_names)}. Leave out a '
+            'column that is always null, or use nulls = "mean".'
+        )
     means, variances = moments(blocks)
     for f in np.flatnonzero(np.isnan(means)):
         raise DataError(

@@ -205,6 +205,15 @@ def test_a_column_of_nulls_has_no_mean() -> None:
         prepared(columns, wishes(2, nulls="mean"))
 
 
+def test_dropped_nulls_may_leave_no_row() -> None:
+    """No column is blamed that has values, and what is set already is no way out."""
+    columns = [np.arange(5.0), np.full(5, NAN)]
+    with pytest.raises(
+        DataError, match=r'nulls = "drop" leaves no row: each has a null in one of a, b\. Leave out'
+    ):
+        prepared(columns, wishes(2, nulls="drop", scaling="standard"))
+
+
 # Scale --------------------------------------------------------------------------------------
 
 
