@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from benchmarks.report import Section, Size, Table, Target, main
 from benchmarks.workloads import blobs
 from kmeans_dask import kmeans
-from kmeans_dask.blocks import padded
 from kmeans_dask.dask_cluster import Cluster
 from kmeans_dask.packing import Wishes
+from kmeans_dask.tiles import padded
 from pipeline.cluster import connected
 from pipeline.config import load_job
 from pipeline.estimate import summary_of

@@ -20,6 +20,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from flows.interrupts import Interrupts
 from kmeans_dask.errors import KMeansError, StopRequested
+from kmeans_dask.starting import import_numba, importing
 
 if TYPE_CHECKING:
     from flows.report import Verbosity
@@ -151,10 +152,12 @@ def predict(
     output
         Directory or URI.
     """
-    from flows import report
-    from pipeline.predict import predict as predict_run
-    from pipeline.runner import PlainRunner, Watch
-    from pipeline.sink import new_run_id
+    with importing():
+        import_numba()
+        from flows import report
+        from pipeline.predict import predict as predict_run
+        from pipeline.runner import PlainRunner, Watch
+        from pipeline.sink import new_run_id
 
     run_id = new_run_id()
     report.log_to(report.stderr(), run_id, _verbosity(verbose, quiet))
@@ -179,18 +182,21 @@ def _verbosity(verbose: bool, quiet: bool) -> "Verbosity":
 
 
 def _run_plainly(job: "Job", signals: Interrupts, verbosity: "Verbosity") -> "Run":
-    from flows import report
-    from kmeans_dask.kernel_cache import spare_scipy
-    from pipeline.job import run_job
-    from pipeline.runner import PlainRunner, Watch
-    from pipeline.sink import new_run_id
+    from pipeline import read_ahead
 
-    spare_scipy()
-    console, run_id = report.stderr(), new_run_id()
-    report.log_to(console, run_id, verbosity)
-    with report.live(console, verbosity) as on_progress:
-        watch = Watch(signals.stop, on_progress)
-        return run_job(job, PlainRunner(watch), run_id=run_id)
+    with read_ahead.begun(job) as source:
+        with importing():
+            import_numba()
+            from flows import report
+            from pipeline.job import run_job
+            from pipeline.runner import PlainRunner, Watch
+            from pipeline.sink import new_run_id
+
+        console, run_id = report.stderr(), new_run_id()
+        report.log_to(console, run_id, verbosity)
+        with report.live(console, verbosity) as on_progress:
+            watch = Watch(signals.stop, on_progress)
+            return run_job(job, PlainRunner(watch), run_id=run_id, source=source)
 
 
 def _run_in_flow(job: "Job", signals: Interrupts, verbosity: "Verbosity") -> "Run":

@@ -1,8 +1,9 @@
-"""As `pipeline.preloaded`, but without scipy: for workers of the command line, which import no script of a user's."""
+"""As `pipeline.preloaded`, but sooner: for workers of the command line, which import no script of a user's."""
 
 from importlib import import_module
 
-from kmeans_dask.kernel_cache import spare_scipy
+from kmeans_dask.starting import import_numba, importing
 
-spare_scipy()
-import_module("pipeline.preloaded")
+with importing():
+    import_numba()
+    import_module("pipeline.preloaded")

@@ -8,6 +8,7 @@ from importlib import import_module
 
 from kmeans_dask.errors import KMeansError
 from kmeans_dask.siblings import check_siblings
+from kmeans_dask.starting import importing
 
 
 def main() -> None:
@@ -17,7 +18,9 @@ def main() -> None:
     except KMeansError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
-    import_module("flows.cli").main()  # by name, since nothing below may import a layer above
+    with importing():
+        command_line = import_module("flows.cli")  # by name, since nothing below may import a layer above
+    command_line.main()
 
 
 if __name__ == "__main__":

@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import passes, repeats
-from kmeans_dask.blocks import Block, Blocks, Floats, Labels, padded
+from kmeans_dask.blocks import Block, Blocks, Floats, Labels
 from kmeans_dask.errors import ConfigError, DataError, ModelError
-from kmeans_dask.kernels import TILE
 from kmeans_dask.lloyd import Fit, Hook, Motion
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.model import Model, model_of
 from kmeans_dask.packing import LARGEST, Preparation, RowRange, Wishes, finish, narrowed, pack, provisional
 from kmeans_dask.restarts import Settings, best, concurrently, fit_of, refine_of, restarts_of
 from kmeans_dask.seeding import METHODS
+from kmeans_dask.tiles import TILE, padded
 
 METRICS = ("euclidean", "cosine")
 _TILES_PER_BLOCK = 512

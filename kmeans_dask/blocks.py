@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from kmeans_dask import kernels, sums
 from kmeans_dask.extremes import EXTREMES, no_extremes, of_lanes, room_to_widen
-from kmeans_dask.kernels import TILE
+from kmeans_dask.tiles import TILE
 
 Floats = npt.NDArray[np.float64]
 Offsets = npt.NDArray[np.uint32]
@@ -196,11 +196,6 @@ def _extremes(block: Block) -> tuple[Floats, Floats]:
     lanes = no_extremes(block.n_features, block.tiles.dtype)
     kernels.add_extremes(block.tiles, block.n_rows, lanes, room_to_widen(block.tiles.dtype))
     return of_lanes(lanes)
-
-
-def padded(n_features: int) -> int:
-    """Return the number of features rounded up to 4."""
-    return -(-n_features // 4) * 4
 
 
 class Run(Protocol):

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask.blocks import Block, Blocks, R, Run, Summary, T, summarise
-from kmeans_dask.kernels import TILE
 from kmeans_dask.repeats import keep_all
+from kmeans_dask.tiles import TILE
 
 
 class Chosen:

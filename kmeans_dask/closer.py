@@ -8,8 +8,9 @@ import numpy as np
 from kmeans_dask.draw_kernels import largest, room_to_improve, take_closer, take_nearest, within_reach
 from kmeans_dask.gain_kernels import limits_of_rows, room_for_scores, rows_below, score_four
 from kmeans_dask.grouping import STEPS, sort_by
-from kmeans_dask.kernels import TILE, borrowing, compiled
+from kmeans_dask.kernels import borrowing, compiled
 from kmeans_dask.rivals import ball_of
+from kmeans_dask.tiles import TILE
 
 _MANY = 256  # new choices; of fewer, most tiles rule out what there is
 _ROWS_EACH = 16  # of a choice, for which it is worth to look at all new ones

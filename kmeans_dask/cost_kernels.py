@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of_cost
+from kmeans_dask.kernels import borrowing, compiled, limbs_of_cost
+from kmeans_dask.tiles import TILE
 
 
 @compiled()

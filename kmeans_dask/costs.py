@@ -1,7 +1,8 @@
 """What the ways of scanning rows cost, in ns, about: they decide which is taken, never what is found."""
 
-from kmeans_dask.kernels import TILE, borrowing
+from kmeans_dask.kernels import borrowing
 from kmeans_dask.scans import FEW
+from kmeans_dask.tiles import TILE
 
 RIVALS_WHOLE, RIVALS_FEW, ALL_WHOLE, ALL_LATER, GROUPED = range(5)
 _SURE = 0.75  # of the time without groups, from which they are taken: not all rows can be scanned in groups

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask.kernels import TILE, borrowing, compiled, write_tiles
+from kmeans_dask.kernels import borrowing, compiled, write_tiles
+from kmeans_dask.tiles import TILE
 
 MOST_FEATURES = 2
 _ROWS_OF_CELL = 4  # on average

@@ -15,11 +15,12 @@ from dask.base import compute
 from dask.delayed import delayed
 
 from kmeans_dask import api
-from kmeans_dask.blocks import Block, Blocks, padded
+from kmeans_dask.blocks import Block, Blocks
 from kmeans_dask.errors import DataError
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.model import Model
 from kmeans_dask.packing import HEAD_ROWS, Preparation, Wishes, provisional
+from kmeans_dask.tiles import padded
 
 Array = npt.NDArray[Any]
 Chunk = list[Any]  # rows (n, d), and their weights (n,), one number for all, or None

@@ -5,9 +5,10 @@ A row's id is first_row + kept[i], or first_row + i where kept is (0,); `where` 
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of_cost
+from kmeans_dask.kernels import borrowing, compiled, limbs_of_cost
 from kmeans_dask.rivals import narrow, room_for, sq_distances_to
 from kmeans_dask.scans import AT_ONCE, BEST, LABEL, SECOND, WORK, scan_lanes, settle
+from kmeans_dask.tiles import TILE
 
 # Of so many candidates, distances to all rows of a tile cost less than to scan them and to settle rows; of wider rows,
 # whose lanes leave the cache each time, fewer.

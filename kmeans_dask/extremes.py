@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kmeans_dask.kernels import TILE
+from kmeans_dask.tiles import TILE
 
 EXTREMES = "extremes"  # in the cache of a block, by packing
 Floats = npt.NDArray[np.float64]

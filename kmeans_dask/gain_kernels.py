@@ -7,8 +7,9 @@ import numpy as np
 
 from kmeans_dask.cost_kernels import carry_over, exceeds
 from kmeans_dask.draw_kernels import distances_to
-from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of_cost
+from kmeans_dask.kernels import borrowing, compiled, limbs_of_cost
 from kmeans_dask.scans import AT_ONCE, add_features, begin_scores, squares_of_tile, write_scan
+from kmeans_dask.tiles import TILE
 
 
 @compiled()

@@ -9,10 +9,11 @@ import numpy as np
 
 from kmeans_dask.costs import groups_pay_off
 from kmeans_dask.keeping import keep_rows, lowered
-from kmeans_dask.kernels import TILE, borrowing, compiled
+from kmeans_dask.kernels import borrowing, compiled
 from kmeans_dask.ordering import gathered
 from kmeans_dask.rivals import KEPT, ball_of, narrow, nearest_to, reach_of, rivals, root_above
 from kmeans_dask.scans import FEW, judge
+from kmeans_dask.tiles import TILE
 
 _SLAB, _SLAB_BYTES = 2048, 2**22  # of rows of a cluster, taken together while they are in the cache
 _MOST = 2**20  # rows at a time

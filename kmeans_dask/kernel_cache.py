@@ -7,16 +7,14 @@ beside the source when an image was made are still read from there, and the othe
 import hashlib
 import logging
 import re
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cache
-from importlib import import_module
+from functools import cache, partial
 from multiprocessing import parent_process
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
+from llvmlite.binding import parse_assembly, parse_bitcode
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCacheLocator, NullCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
@@ -26,21 +24,6 @@ logger = logging.getLogger(__name__)
 
 _TILES_NDIM = 3
 _IMPORTED = re.compile(r"^from kmeans_dask(?:\.(\w+))? import (\([^)]*\)|.*)$", re.MULTILINE)
-
-
-def spare_scipy() -> None:
-    """Let numba start without `scipy.linalg`, a quarter of a second: it asks it for BLAS, which no kernel of ours uses.
-
-    For processes of our own: there numba then refuses `np.dot`.
-    """
-    blas = "scipy.linalg.cython_blas"
-    if blas in sys.modules:
-        return
-    sys.modules[blas] = cast("ModuleType", None)  # an import of it fails at once
-    try:
-        import_module("numba.np.arraymath")
-    finally:
-        del sys.modules[blas]
 
 
 def start() -> None:
@@ -98,8 +81,33 @@ def stamp_of(source: Path) -> str:
     return hashlib.sha256("".join(_read(one)[0] for one in sorted(seen)).encode()).hexdigest()
 
 
+class _Impl(CompileResultCacheImpl):
+    """numba's, but for a kernel's code as others take it in: that is read when one of them is compiled.
+
+    It is most of what lies on disk, and reading it took three quarters of the time.
+    """
+
+    def reduce(self, cres: Any) -> Any:
+        """Return what is kept of a compiled kernel."""
+        (name, kind, (machine_code, code)), *rest = super().reduce(cres)  # type: ignore[no-untyped-call]
+        module = parse_bitcode(code)
+        parts = (*module.functions, *module.global_variables)
+        names = [part.name for part in parts if not part.is_declaration]
+        return code, names, ((name, kind, (machine_code, parse_assembly("").as_bitcode())), *rest)
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        """Return the compiled kernel of what was kept."""
+        code, names, kernel = payload
+        target_context.codegen()._engine._defined_symbols.update(names)
+        rebuilt = super().rebuild(target_context, kernel)  # type: ignore[no-untyped-call]
+        rebuilt.library._get_module_for_linking = cache(partial(parse_bitcode, code))
+        return rebuilt
+
+
 class _Cache(FunctionCache):
     """numba's, but for the stamp."""
+
+    _impl_class = _Impl
 
     def __init__(self, kernel: Callable[..., Any]) -> None:
         super().__init__(kernel)  # type: ignore[no-untyped-call]
@@ -113,12 +121,12 @@ class _BesideSource(InTreeCacheLocator):
         """Ask for nothing: this folder is only read."""
 
 
-class _BesideSourceImpl(CompileResultCacheImpl):
+class _BesideSourceImpl(_Impl):
     _locator_classes = [_BesideSource]  # noqa: RUF012 - as in the base class
 
 
 class _ReadOnlyCache(_Cache):
-    _impl_class = _BesideSourceImpl  # type: ignore[assignment]
+    _impl_class = _BesideSourceImpl
 
 
 class KernelCache(NullCache):

@@ -14,8 +14,8 @@ import numpy as np
 from numba.core.types import unliteral
 
 from kmeans_dask.kernel_cache import KernelCache
+from kmeans_dask.tiles import TILE
 
-TILE = 128
 _COLUMNS_AT_ONCE = 32
 _WHOLE = 1.5 * 2.0**52  # a sum of it and a whole number has that in its lower bits
 _WHOLE_BITS = np.float64(_WHOLE).view(np.int64)

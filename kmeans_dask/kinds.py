@@ -5,7 +5,8 @@ Rows are seen as unsigned integers: those of one kind are equal bit by bit.
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, borrowing, compiled
+from kmeans_dask.kernels import borrowing, compiled
+from kmeans_dask.tiles import TILE
 
 _AT_ONCE = 64  # rows whose kinds are fetched from memory together
 _MARK_BITS = 16

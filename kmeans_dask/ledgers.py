@@ -9,7 +9,8 @@ after the other, (n,) float64, n at least d, and their limbs, (2, n + 24) int64.
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, borrowing, compiled, limbs_of
+from kmeans_dask.kernels import borrowing, compiled, limbs_of
+from kmeans_dask.tiles import TILE
 
 _WIDE = 256  # features from which rows of a tile are moved feature by feature: one row's values lie far apart
 _NARROW, _WORTH_SHARING = 8, 32  # of fewer features, or fewer values in all, rows are moved one by one

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import curves
-from kmeans_dask.kernels import TILE, borrowing, compiled
+from kmeans_dask.kernels import borrowing, compiled
 from kmeans_dask.scans import LABEL, WORK, scan_tile
+from kmeans_dask.tiles import TILE
 
 Tiles = npt.NDArray[Any]
 Order = npt.NDArray[np.uint32]

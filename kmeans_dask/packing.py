@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import kernels, ordering, repeats, sums
-from kmeans_dask.blocks import NO_WEIGHTS, Block, Blocks, Floats, Offsets, Summary, padded
+from kmeans_dask.blocks import NO_WEIGHTS, Block, Blocks, Floats, Offsets, Summary
 from kmeans_dask.errors import DataError
 from kmeans_dask.extremes import EXTREMES, Lanes, no_extremes, of_lanes, room_to_widen
-from kmeans_dask.kernels import TILE
 from kmeans_dask.ordering import worth_ordering
+from kmeans_dask.tiles import TILE, padded
 
 logger = logging.getLogger(__name__)
 

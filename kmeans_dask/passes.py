@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import kernels, ledgers, repeats, rivals, scans, sums
-from kmeans_dask.blocks import Block, Floats, Labels, Summary, padded, without_rows
+from kmeans_dask.blocks import Block, Floats, Labels, Summary, without_rows
 from kmeans_dask.sums import Limbs
+from kmeans_dask.tiles import padded
 
 Scan = tuple[npt.NDArray[Any], npt.NDArray[Any], tuple[npt.NDArray[Any], float, float]]
 

@@ -13,11 +13,12 @@ from kmeans_dask.costs import (
 )
 from kmeans_dask.grouping import relabel_groups, room_for_groups
 from kmeans_dask.keeping import begin_rows, keep_rows, own
-from kmeans_dask.kernels import TILE, borrowing, compiled
+from kmeans_dask.kernels import borrowing, compiled
 from kmeans_dask.ledgers import count_copies, room_for_moves
 from kmeans_dask.radii import count_owned
 from kmeans_dask.rivals import narrow, reach_of, rivals, room_for
 from kmeans_dask.scans import FEW, judge, room_for_rows
+from kmeans_dask.tiles import TILE
 
 _PATIENCE = 8  # for how many looks at a tile not to look for rivals after there were too many
 

@@ -7,9 +7,10 @@ found = (distances (k,): of the rows that were looked at, the largest; counts (2
 rows of tiles that have an owner).
 """
 
-from kmeans_dask.kernels import TILE, borrowing
+from kmeans_dask.kernels import borrowing
 from kmeans_dask.ledgers import count_copies
 from kmeans_dask.rivals import apart, reach_of
+from kmeans_dask.tiles import TILE
 
 
 @borrowing()

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask import cost_kernels, draws, gain_kernels, passes, randoms, sums
-from kmeans_dask.blocks import Block, Floats, padded, summarise
+from kmeans_dask.blocks import Block, Floats, summarise
 from kmeans_dask.draws import Known
-from kmeans_dask.kernels import TILE
+from kmeans_dask.tiles import TILE, padded
 
 
 def greedy(block: Block, n_clusters: int, seed: int, n_draws: int) -> Floats:

@@ -15,8 +15,9 @@ import numpy.typing as npt
 from kmeans_dask import ordering
 from kmeans_dask.blocks import Block, Offsets
 from kmeans_dask.extremes import EXTREMES
-from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.kernels import compiled
 from kmeans_dask.kinds import number_kinds, repeat_kinds, write_hashes
+from kmeans_dask.tiles import TILE
 
 MOST_BYTES = 3 * 2**25  # of the blocks of an engine, up to which a second copy of most rows is no burden
 _NAME = "distinct"

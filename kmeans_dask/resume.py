@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kmeans_dask.blocks import Floats
-from kmeans_dask.kernels import TILE, borrowing, compiled
+from kmeans_dask.kernels import borrowing, compiled
 from kmeans_dask.rivals import apart
+from kmeans_dask.tiles import TILE
 
 
 @dataclass(frozen=True, slots=True, eq=False)

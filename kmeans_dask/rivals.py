@@ -6,8 +6,9 @@ to m: |m - b|^2 - |m - a|^2 > 2 r |a - b|. What is left are rivals; of one, the 
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, borrowing, compiled
+from kmeans_dask.kernels import borrowing, compiled
 from kmeans_dask.scans import judge, room_for_rows
+from kmeans_dask.tiles import TILE
 
 KEPT = 0.1  # a centroid stays a rival unless it is farther by this share of the radius: else rows come back at once
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, borrowing, compiled
+from kmeans_dask.kernels import borrowing, compiled
+from kmeans_dask.tiles import TILE
 
 Kernel = Callable[..., Any]
 FEW = 32

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from kmeans_dask.kernels import TILE, compiled
+from kmeans_dask.kernels import compiled
+from kmeans_dask.tiles import TILE
 
 
 @compiled()

@@ -11,7 +11,7 @@ from kmeans_dask.gap import reference_runs
 from kmeans_dask.sweep import sample_rows_of
 from pipeline.config import DaskConfig, Job
 from pipeline.layout import block_bytes_of, layout_of, n_init, usable_of
-from pipeline.load import loads_of, row_bytes
+from pipeline.loads import loads_of, row_bytes
 from pipeline.source import Plan
 
 _CGROUP = Path("/sys/fs/cgroup")

@@ -24,6 +24,7 @@ from pipeline.estimate import PlanSummary, check_rows, summary_of
 from pipeline.labels import Naming, write_labels
 from pipeline.layout import block_bytes_of
 from pipeline.load import load_here, load_on
+from pipeline.read_ahead import Source
 from pipeline.room import check_room, settled
 from pipeline.runner import PlainRunner, Runner
 from pipeline.scoring import check_groups, groups_of, score, with_scores, with_sweep
@@ -54,21 +55,25 @@ def plan_job(job: Job) -> PlanSummary:
     return summary_of(job, scan(job.source, job.kmeans.dtype))
 
 
-def run_job(job: Job, runner: Runner | None = None, *, run_id: str | None = None) -> Run:
+def run_job(
+    job: Job, runner: Runner | None = None, *, run_id: str | None = None, source: Source | None = None
+) -> Run:
     """Return the committed run of a job; whatever fails leaves the output as it was.
+
+    source: the job's, begun before.
 
     Raises KMeansError: exit_code 2 for bad input or configuration, 3 where a retry may help.
     """
     runner, run_id = runner or PlainRunner(), run_id or new_run_id()
     store = open_store(job.output.path, job.output.storage)
     with no_empty_directories(store):
-        return _committed(job, runner, run_id, store)
+        return _committed(job, source or Source(job), runner, run_id, store)
 
 
-def _committed(job: Job, runner: Runner, run_id: str, store: Store) -> Run:
+def _committed(job: Job, source: Source, runner: Runner, run_id: str, store: Store) -> Run:
     """The steps of a job, in their order."""
     conditional_put = runner.step("check-output", probe, store)
-    plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
+    plan = runner.step("plan", source.plan)
     check_rows(job, plan)
     check_groups(job, plan)
     check_room(job, plan, summary_of(job, plan))
@@ -77,7 +82,7 @@ def _committed(job: Job, runner: Runner, run_id: str, store: Store) -> Run:
     with discarding(store, run_id), engine(job.dask) as cluster:
         wishes = Wishes(plan.features, plan.dtype, plan.nulls, job.prepare.scale, job.kmeans.metric)
         summary = settled(cluster, job, plan)
-        blocks, preparation = runner.step("load", load, cluster, job, plan, wishes, summary)
+        blocks, preparation = runner.step("load", load, cluster, job, source, plan, wishes, summary)
         with closing(blocks):
             settings = settings_of(job, start, preparation)
             restarts = partial(runner.restarts, at_once=summary.restarts_at_once)
@@ -141,7 +146,12 @@ def discarding(store: Store, run_id: str) -> Iterator[None]:
 
 
 def load(
-    cluster: "Cluster | None", job: Job, plan: Plan, wishes: Wishes | Preparation, summary: PlanSummary
+    cluster: "Cluster | None",
+    job: Job,
+    source: Source,
+    plan: Plan,
+    wishes: Wishes | Preparation,
+    summary: PlanSummary,
 ) -> tuple[Blocks, Preparation]:
     """Return the plan's rows as blocks of the engine, prepared."""
     on_disk = summary.on_disk
@@ -150,7 +160,9 @@ def load(
         return load_on(cluster, plan, block_bytes, wishes, load_bytes=load_bytes, on_disk=on_disk)
     directory = scratch.directory_of(None) if on_disk else None
     n_threads = len(os.sched_getaffinity(0))
-    return load_here(plan, block_bytes, wishes, n_threads, load_bytes=load_bytes, scratch=directory)
+    return load_here(
+        plan, block_bytes, wishes, n_threads, load_bytes=load_bytes, scratch=directory, read=source.rows
+    )
 
 
 def start_of(job: Job, features: Sequence[str]) -> str | Model:

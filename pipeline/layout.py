@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kmeans_dask.disk_blocks import GROUP_BYTES, READ_AHEAD
-from kmeans_dask.kernels import TILE
 from kmeans_dask.ordering import worth_ordering
 from kmeans_dask.packing import HEAD_ROWS
 from kmeans_dask.restarts import n_init_of
+from kmeans_dask.tiles import TILE
 from pipeline import processes
 from pipeline.config import INITS, Job
-from pipeline.load import Load, loads_of, row_bytes
+from pipeline.loads import HERE_BYTES, Load, loads_of, row_bytes
 from pipeline.source import Plan
 
 _PROCESS_BYTES = 300 * 10**6  # beside its rows, with numba and Arrow at work
@@ -46,7 +46,7 @@ def usable_of(job: Job) -> float:
 
 def block_bytes_of(job: Job, on_disk: bool) -> int:
     """Return the most bytes of a block."""
-    wished = job.dask.block_bytes if job.dask else 64 * 2**20
+    wished = job.dask.block_bytes if job.dask else HERE_BYTES
     return min(wished, GROUP_BYTES) if on_disk else wished
 
 

@@ -6,84 +6,27 @@ block_bytes, or a single larger one. Blocks that shall lie on disk are written o
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kmeans_dask import packing
-from kmeans_dask.blocks import Block, Blocks, padded
+from kmeans_dask.blocks import Block, Blocks
 from kmeans_dask.disk_blocks import DiskBlocks, engine_here
 from kmeans_dask.kernel_cache import start
-from kmeans_dask.kernels import TILE
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.packing import Preparation, RowRange, Wishes
 from kmeans_dask.spool import spooled
+from pipeline.loads import Load, row_bytes, shared_loads
 from pipeline.source import Plan, RowGroup, Rows, read_rows
 
 if TYPE_CHECKING:
     from kmeans_dask.dask_blocks import DaskBlocks
     from kmeans_dask.dask_cluster import Cluster
 
-_LEAST_SHARE = 4096  # rows; fewer are not worth a thread of their own
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Consecutive row groups, read and placed together, in blocks of block_rows."""
-
-    row_groups: tuple[RowGroup, ...]
-    block_rows: int
-    row_bytes: int
-
-    @property
-    def block_bytes(self) -> int:
-        """The bytes of its largest block."""
-        return min(self.block_rows, self.n_rows) * self.row_bytes
-
-    @property
-    def first_row(self) -> int:
-        """The row id of the first row."""
-        return self.row_groups[0].first_row
-
-    @property
-    def n_rows(self) -> int:
-        """The number of source rows."""
-        return self.row_groups[-1].end_row - self.first_row
-
-
-def row_bytes(plan: Plan) -> int:
-    """Return the bytes of one packed row."""
-    return padded(len(plan.features)) * np.dtype(plan.dtype).itemsize + 8 * (plan.weight is not None)
-
-
-def loads_of(plan: Plan, load_bytes: int, block_bytes: int | None = None) -> list[Load]:
-    """Return the plan's row groups joined into loads of up to load_bytes; larger row groups stay alone.
-
-    block_bytes: of each block in them, load_bytes by default.
-    """
-
-    def rows_in(n_bytes: int) -> int:
-        return max(TILE, n_bytes // row_bytes(plan) // TILE * TILE)
-
-    load_rows, block_rows = rows_in(load_bytes), rows_in(block_bytes or load_bytes)
-    loads: list[list[RowGroup]] = []
-    room = 0
-    for group in plan.row_groups:
-        if not loads or group.n_rows > room or group.first_row != loads[-1][-1].end_row:
-            loads.append([])
-            room = load_rows
-        loads[-1].append(group)
-        room -= group.n_rows
-    return [Load(tuple(groups), block_rows, row_bytes(plan)) for groups in loads]
-
-
-def share_bytes(plan: Plan, n_threads: int) -> int:
-    """Return the packed bytes of one of n_threads equal shares of the rows: large blocks order their rows better."""
-    rows = max(-(-plan.n_rows // n_threads), _LEAST_SHARE)
-    return -(-rows // TILE) * TILE * row_bytes(plan)
+Read = Callable[[Plan, Sequence[RowGroup]], Rows]
 
 
 def read_load(plan: Plan, load: Load, preparation: Preparation) -> Iterator[Block]:
@@ -151,20 +94,21 @@ def load_here(
     *,
     load_bytes: int | None = None,
     scratch: str | None = None,
+    read: Read = read_rows,
 ) -> tuple[LocalBlocks | DiskBlocks, Preparation]:
     """Return the plan's rows as blocks of this process, and their preparation, which may be given.
 
     load_bytes: see `loads_of`. scratch: the directory in which blocks lie on disk; None: in memory.
+    read: as `read_rows`.
     """
-    share = share_bytes(plan, n_threads)
-    loads = loads_of(plan, min(load_bytes or block_bytes, share), min(block_bytes, share))
+    loads = shared_loads(plan, n_threads, load_bytes or block_bytes, block_bytes)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="load") as pool:
-        read = _read_ahead(pool, plan, loads, n_threads)
+        given = _read_ahead(pool, read, plan, loads, n_threads)
         start()
-        head = head_of(read) if isinstance(wishes, Wishes) else []
+        head = head_of(given) if isinstance(wishes, Wishes) else []
         ready = preparation_of(head, wishes) if isinstance(wishes, Wishes) else wishes
         tasks: list[Future[list[Block]]] = []
-        for load, rows in zip(loads, _one_by_one(head, read), strict=True):
+        for load, rows in zip(loads, _one_by_one(head, given), strict=True):
             if scratch is None:
                 tasks += [
                     pool.submit(_packed_piece, piece, ready) for piece in pieces_of(rows, load.block_rows)
@@ -181,15 +125,17 @@ def _packed_piece(rows: Rows, preparation: Preparation) -> list[Block]:
     return [pack(rows, preparation)]
 
 
-def _read_ahead(pool: Executor, plan: Plan, loads: Sequence[Load], n_ahead: int) -> Iterator[Rows]:
+def _read_ahead(
+    pool: Executor, read: Read, plan: Plan, loads: Sequence[Load], n_ahead: int
+) -> Iterator[Rows]:
     """Give the rows of each load; n_ahead are read at a time, each after what was asked of the pool before."""
-    reading = deque(pool.submit(read_rows, plan, load.row_groups) for load in loads[:n_ahead])
+    reading = deque(pool.submit(read, plan, load.row_groups) for load in loads[:n_ahead])
 
     def given() -> Iterator[Rows]:
         for i in range(len(loads)):
             yield reading.popleft().result()
             if i + n_ahead < len(loads):
-                reading.append(pool.submit(read_rows, plan, loads[i + n_ahead].row_groups))
+                reading.append(pool.submit(read, plan, loads[i + n_ahead].row_groups))
 
     return given()
 
@@ -214,8 +160,8 @@ def load_on(
     from kmeans_dask.dask_blocks import DaskBlocks
     from kmeans_dask.dask_loads import Recipe
 
-    share = share_bytes(plan, sum(host.n_threads for host in cluster.awaited_hosts()))
-    loads = loads_of(plan, min(load_bytes or block_bytes, share), min(block_bytes, share))
+    n_threads = sum(host.n_threads for host in cluster.awaited_hosts())
+    loads = shared_loads(plan, n_threads, load_bytes or block_bytes, block_bytes)
     ready, first = (
         cluster.first_loads(read_head, plan, loads, wishes, on_disk=on_disk)
         if isinstance(wishes, Wishes)

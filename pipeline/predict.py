@@ -14,11 +14,11 @@ from pipeline.config import Job, job_from_sections, resolved
 from pipeline.estimate import summary_of
 from pipeline.job import discarding, engine, load, run_record
 from pipeline.labels import Naming, write_labels
+from pipeline.read_ahead import Source
 from pipeline.room import check_room, settled
 from pipeline.runner import PlainRunner, Runner
 from pipeline.scoring import check_groups, groups_of, score, with_scores
 from pipeline.sink import Run, commit, new_run_id, open_run, probe
-from pipeline.source import scan
 from pipeline.storage import Store, no_empty_directories, open_store
 
 
@@ -45,13 +45,14 @@ def predict(
 def _committed(job: Job, fitted: Run, runner: Runner, run_id: str, store: Store) -> Run:
     """The steps of a prediction, in their order."""
     conditional_put = runner.step("check-output", probe, store)
-    plan = runner.step("plan", scan, job.source, job.kmeans.dtype)
+    source = Source(job)
+    plan = runner.step("plan", source.plan)
     check_groups(job, plan)
     check_room(job, plan, summary_of(job, plan))
     found = fitted.model
     with discarding(store, run_id), engine(job.dask) as cluster:
         summary = settled(cluster, job, plan)
-        blocks, _ = runner.step("load", load, cluster, job, plan, found.preparation, summary)
+        blocks, _ = runner.step("load", load, cluster, job, source, plan, found.preparation, summary)
         with closing(blocks):
             value = runner.step("score", evaluated, blocks, found.centroids)
             scored = score(blocks, found, job, runner)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from kmeans_dask import grouping, ordering
 from kmeans_dask.costs import groups_pay_off
-from kmeans_dask.kernels import TILE
 from kmeans_dask.means import updated
+from kmeans_dask.tiles import TILE
 from kmeans_dask.tracks import Track
 from tests.blockings import blocked
 from tests.test_pruning import passed, runs

@@ -123,6 +123,18 @@ def test_a_kernel_is_compiled_anew_when_one_that_it_calls_changes(install: Path)
     assert used(install, stranger=False, code=CALLER).stdout.split() == ["compiled", "8"]
 
 
+def test_a_kernel_is_compiled_with_others_that_were_read(install: Path) -> None:
+    """Of a kernel on disk its machine code is loaded at once, what others take in of it when they are compiled."""
+    assert used(install, stranger=False, code=CALLER).stdout.split() == ["compiled", "6"]
+    (called,) = (install / "kmeans_dask" / "__pycache__").glob("kernels.limbs_of_cost-*.nbi")
+    for kept in (install / "kmeans_dask" / "__pycache__").glob("cost_kernels.running_costs-*.nbi"):
+        kept.unlink()
+    before = called.stat().st_mtime_ns
+    done = used(install, stranger=False, code=CALLER)
+    assert done.stdout.split() == ["compiled", "6"], done.stderr
+    assert called.stat().st_mtime_ns == before  # it was not compiled again
+
+
 def test_the_stamp_of_a_file_is_of_all_that_it_imports(tmp_path: Path) -> None:
     """Of modules that those import too, however an import is written."""
     (tmp_path / "a.py").write_text("from kmeans_dask.b import (\n    one,\n    two,\n)\n")

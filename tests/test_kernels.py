@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kmeans_dask import kernels, passes
 from kmeans_dask.blocks import Block
+from kmeans_dask.tiles import TILE
 from tests import naive
 from tests.blockings import Case, blocked, cases, cut, labels_under
 
@@ -109,8 +110,8 @@ def test_padding_is_never_seen(n: int) -> None:
     X, centroids = rng.normal(size=(n, 3)), rng.normal(size=(5, 3))
     (clean,) = cut(X, (0, n))
     tiles = np.concatenate((clean.tiles, np.zeros((1, *clean.tiles.shape[1:]))))
-    for i in range(n, tiles.shape[0] * kernels.TILE):
-        tiles[i // kernels.TILE, :, i % kernels.TILE] = 1e6
+    for i in range(n, tiles.shape[0] * TILE):
+        tiles[i // TILE, :, i % TILE] = 1e6
     dirty = Block(tiles, 3, n, 0, n)
     scan = passes.scan_of(centroids, tiles.dtype)
     labels = passes.labels_of(dirty, centroids, scan)

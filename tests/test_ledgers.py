@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmeans_dask import ledgers, sums
-from kmeans_dask.kernels import TILE
 from kmeans_dask.scans import FEW
+from kmeans_dask.tiles import TILE
 
 K = 5
 

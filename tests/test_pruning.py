@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from kmeans_dask import kernels, lloyd, passes, pruning
 from kmeans_dask.blocks import Blocks
-from kmeans_dask.kernels import TILE
 from kmeans_dask.means import updated
 from kmeans_dask.passes import Partials
 from kmeans_dask.steps import Step, lloyd_pass
+from kmeans_dask.tiles import TILE
 from kmeans_dask.tracks import Track
 from tests.blockings import KINDS, blocked, labels_under, rows_of_kind
 

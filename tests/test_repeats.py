@@ -10,10 +10,10 @@ import pytest
 from kmeans_dask import kinds, kmeans, lloyd, local_blocks, packing, passes, predict, repeats, search
 from kmeans_dask.api import blocks_of as api_blocks_of
 from kmeans_dask.blocks import Block
-from kmeans_dask.kernels import TILE
 from kmeans_dask.lloyd import Limits
 from kmeans_dask.local_blocks import LocalBlocks
 from kmeans_dask.means import updated
+from kmeans_dask.tiles import TILE
 from kmeans_dask.tracks import Track
 from kmeans_dask.trials import Landing
 from tests.blockings import blocked

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_dask import kernels, packing, passes, scans
+from kmeans_dask import packing, passes, scans
 from kmeans_dask.means import updated
 from kmeans_dask.packing import Wishes
+from kmeans_dask.tiles import TILE
 from kmeans_dask.tracks import Track
 from tests import naive
 from tests.blockings import addend_means, blocked, labels_under, rows_of_kind
@@ -48,7 +49,7 @@ def test_every_pass_equals_the_loops(
             old, centroids = labels, new
 
 
-@pytest.mark.parametrize("width", [scans.FEW, kernels.TILE])
+@pytest.mark.parametrize("width", [scans.FEW, TILE])
 @pytest.mark.parametrize("d", [4, 256, 260, 60_000])
 def test_scores_are_as_exact_as_the_bound_says(d: int, width: int) -> None:
     """Where all terms have one sign, so that roundings add up: one sum over 60,000 features is wrong by more."""
@@ -56,8 +57,8 @@ def test_scores_are_as_exact_as_the_bound_says(d: int, width: int) -> None:
     lanes = rng.uniform(1.0007, 1.00085, size=(d, width)).astype(np.float32)
     centroids = np.float64(np.float32(rng.uniform(-1.001, -1.0, size=(4, d))))
     scan = passes.scan_of(centroids, lanes.dtype)
-    work, squares = np.empty(scans.WORK, np.float32), np.empty(kernels.TILE, np.float32)
-    (scans.scan_lanes if width == kernels.TILE else scans.scan_few_lanes)(lanes, scan, work, squares)
+    work, squares = np.empty(scans.WORK, np.float32), np.empty(TILE, np.float32)
+    (scans.scan_lanes if width == TILE else scans.scan_few_lanes)(lanes, scan, work, squares)
     rows = lanes.T.astype(np.float64)
     scores = (centroids**2).sum(1) - 2 * rows @ centroids.T
     unit = scan[2][1] / 4 * ((rows**2).sum(1) + (centroids**2).sum(1).max())
