@@ -5,16 +5,15 @@ all workers: the result is the same bits.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, Self
 
 import numpy as np
-from distributed import Future
 from distributed.protocol.pickle import dumps
 
 from kmeans_dask.blocks import Block, R, Run, Summary, T, summarise, without_rows
-from kmeans_dask.dask_cluster import Cluster
+from kmeans_dask.dask_cluster import Cluster, Ready
 from kmeans_dask.dask_loads import Loads, Placed, Recipe
 from kmeans_dask.dask_messages import Lost, Question, ShardGone, answers
 from kmeans_dask.dask_rounds import Answers, Rounds
@@ -26,15 +25,15 @@ N_DIRECT = 16
 class DaskBlocks:
     """Blocks on the workers of a cluster; see `Blocks`. Threads may share it.
 
-    ready: loads that are made already, by their place among the recipes. n_direct: above so many workers the client
-    asks some of them, each of which asks a few others and adds up.
+    ready: loads that are made already, or in the making, by their place among the recipes. n_direct: above so many
+    workers the client asks some of them, each of which asks a few others and adds up.
     """
 
     def __init__(
-        self, cluster: Cluster, recipes: Sequence[Recipe], *, ready: Mapping[int, Future[Any]] | None = None,
+        self, cluster: Cluster, recipes: Sequence[Recipe], *, ready: Ready | None = None,
         n_direct: int = N_DIRECT,
     ) -> None:  # fmt: skip
-        self._describe(Loads(cluster, recipes, ready or {}), n_direct)
+        self._describe(Loads(cluster, recipes, ready or Ready()), n_direct)
 
     def _describe(self, loads: Loads, n_direct: int) -> None:
         self._loads = loads

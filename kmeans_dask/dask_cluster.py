@@ -68,6 +68,14 @@ class Disk:
     free_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Loads that are made, or in the making, and on which workers."""
+
+    futures: dict[int, Future[Any]] = field(default_factory=dict)
+    where: dict[int, str] = field(default_factory=dict)
+
+
 class Cluster:
     """A client's workers, and one job's losses among them; threads may share it."""
 
@@ -166,11 +174,12 @@ class Cluster:
         return {i: addresses[0] for i, addresses in held.items() if addresses}
 
     def first_loads(
-        self, fn: Callable[..., tuple[T, list[Any]]], *args: Any, on_disk: bool = False
-    ) -> tuple[T, dict[int, Future[Any]]]:
-        """Run fn on a worker; return its first value, and its list of loads as one future each, by place.
+        self, fn: Callable[..., tuple[T, list[Any]]], make: Callable[[Any, T], Iterable[Any]], *args: Any,
+        on_disk: bool = False,
+    ) -> tuple[T, Ready]:  # fmt: skip
+        """Run fn on a worker; return its first value, and the loads make(item, value) of each item of its second.
 
-        on_disk: the blocks of each load go to the worker's disk.
+        These are in the making: who needs only the value goes on meanwhile. on_disk: blocks go to the worker's disk.
         """
         while True:
             home = self.awaited_hosts()[0].address
@@ -179,12 +188,21 @@ class Cluster:
                 value, n_loads = self._result(
                     self.submitted("head-value", home, _value_and_length, both), home
                 )
-                loads = {i: self.submitted(f"head-{i}", home, _nth, both, i, on_disk) for i in range(n_loads)}
-                self.wait(loads, dict.fromkeys(loads, home))
             except Lost as lost:
                 self.lose(lost)
             else:
-                return value, loads
+                loads = {
+                    i: self.submitted(f"head-{i}", home, _made_of, both, i, make, on_disk)
+                    for i in range(n_loads)
+                }
+                return value, Ready(loads, dict.fromkeys(loads, home))
+
+    def settle(self, futures: Mapping[int, Future[Any]], where: Mapping[int, str]) -> None:
+        """Wait until each future is done, or its worker lost."""
+        try:
+            self.wait(futures, where)
+        except Lost as lost:
+            self.lose(lost)
 
     def submitted(
         self, name: str, address: str, fn: Callable[..., Any], *args: Any, priority: int = 0
@@ -264,5 +282,8 @@ def _value_and_length(both: tuple[T, list[Any]]) -> tuple[T, int]:
     return both[0], len(both[1])
 
 
-def _nth(both: tuple[T, list[Any]], i: int, on_disk: bool) -> Any:
-    return spooled(both[1][i], get_worker().local_directory) if on_disk else both[1][i]
+def _made_of(
+    both: tuple[T, list[Any]], i: int, make: Callable[[Any, T], Iterable[Any]], on_disk: bool
+) -> Any:
+    made = make(both[1][i], both[0])
+    return spooled(made, get_worker().local_directory) if on_disk else list(made)

@@ -15,9 +15,9 @@ from typing import Any
 from distributed import Future, get_worker
 
 from kmeans_dask.blocks import Block
-from kmeans_dask.dask_cluster import Cluster
+from kmeans_dask.dask_cluster import Cluster, Ready
 from kmeans_dask.dask_messages import COMM_ERRORS, Absent, Lost, Question, ShardGone, answers
-from kmeans_dask.placement import place
+from kmeans_dask.placement import Host, place
 from kmeans_dask.spool import is_absent, is_spooled, respooled, spooled
 
 logger = logging.getLogger(__name__)
@@ -88,16 +88,25 @@ class Placed:
         return sorted(set(self.where.values()))
 
 
+def place_all(
+    n_bytes: list[int], held: Mapping[int, str], hosts: list[Host], *, on_disk: bool, lost: bool = False
+) -> dict[int, str]:
+    """Return each load's address as `place` does. lost: whether workers were."""
+    if on_disk:
+        hosts = [replace(host, memory_limit_bytes=0) for host in hosts]
+    # From disk to disk a load moves by being read again, which only a loss is worth.
+    return place(n_bytes, held, hosts, may_move=not on_disk or lost)
+
+
 class Loads:
     """The loads of one data set; threads may share it."""
 
-    def __init__(self, cluster: Cluster, recipes: Sequence[Recipe], ready: Mapping[int, Future[Any]]) -> None:
+    def __init__(self, cluster: Cluster, recipes: Sequence[Recipe], ready: Ready) -> None:
         self.cluster = cluster
         self.recipes = list(recipes)
         self.shard = f"kmeans-{uuid.uuid4().hex[:12]}"
         self._lock = threading.RLock()
-        where = cluster.holders(ready)
-        self._placed = Placed(0, {i: ready[i] for i in where}, where)
+        self._placed = Placed(0, ready.futures, ready.where)
 
     def current(self) -> Placed:
         """Return the loads placed and open, after doing whatever is missing."""
@@ -150,7 +159,7 @@ class Loads:
         placed = self.current()
         self._close_shards(placed.addresses)
         recipes = [replace(recipe, changes=(*recipe.changes, (fn, args))) for recipe in self.recipes]
-        new = Loads(self.cluster, recipes, {})
+        new = Loads(self.cluster, recipes, Ready())
         futures = {}
         for i, address in placed.where.items():
             # Popped one by one, so that Dask frees each old load as soon as its new one is made.
@@ -172,11 +181,8 @@ class Loads:
         alive = {host.address for host in hosts}
         placed = self._placed
         on_disk = any(recipe.on_disk for recipe in self.recipes)
-        if on_disk:
-            hosts = [replace(host, memory_limit_bytes=0) for host in hosts]
         n_bytes = [recipe.n_bytes for recipe in self.recipes]
-        # From disk to disk a load moves by being read again, which only a loss is worth.
-        where = place(n_bytes, placed.where, hosts, may_move=not on_disk or placed.generation > 0)
+        where = place_all(n_bytes, placed.where, hosts, on_disk=on_disk, lost=placed.generation > 0)
         futures: dict[int, Future[Any]] = {}
         moving: dict[int, str] = {}
         sources = self._sources(i for i in where if placed.where.get(i) not in alive)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import Final, cast
+from typing import Any, Final, cast
 
 _SPARED: Final = ("cffi", "scipy.linalg.cython_blas")
 
@@ -28,12 +28,15 @@ def importing() -> Iterator[None]:
 def import_numba() -> None:
     """Import numba without what it asks for only if it is there, a third of a second: cffi, and scipy for its BLAS.
 
-    numba then compiles no `np.dot` and calls no function of cffi's.
+    numba then compiles no `np.dot` and calls no function of cffi's; nor does it look for other packages' extensions.
     """
     spared = [name for name in _SPARED if name not in sys.modules]
     sys.modules.update(dict.fromkeys(spared, cast("ModuleType", None)))  # an import of them fails at once
     try:
-        import_module("numba.np.arraymath")
+        for module in ("numba.np.arraymath", "numba.core.typing.cffi_utils"):
+            import_module(module)
+        entry_points: Any = import_module("numba.core.entrypoints")
+        entry_points._already_initialized = True
     finally:
         for name in spared:
             del sys.modules[name]

@@ -5,10 +5,12 @@ with the others' shift without being read again. A load is a run of row groups o
 block_bytes, or a single larger one. Blocks that shall lie on disk are written one by one, as they are packed.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,13 +27,17 @@ from pipeline.source import Plan, RowGroup, Rows, read_rows
 if TYPE_CHECKING:
     from kmeans_dask.dask_blocks import DaskBlocks
     from kmeans_dask.dask_cluster import Cluster
+    from kmeans_dask.placement import Host
 
 Read = Callable[[Plan, Sequence[RowGroup]], Rows]
 
 
-def read_load(plan: Plan, load: Load, preparation: Preparation) -> Iterator[Block]:
-    """Return a load's packed blocks, at least one."""
-    return packed(read_rows(plan, load.row_groups), load.block_rows, preparation)
+def read_load(plan: Plan, load: Load, preparation: Preparation, ahead: str | None) -> Iterator[Block]:
+    """Return a load's packed blocks, at least one, on a worker. ahead: the key under which it may hold the rows."""
+    from kmeans_dask.dask_ahead import taken
+
+    rows: Rows | None = None if ahead is None else taken(ahead)
+    return packed(rows or read_rows(plan, load.row_groups), load.block_rows, preparation)
 
 
 def packed(rows: Rows, block_rows: int, preparation: Preparation) -> Iterator[Block]:
@@ -59,13 +65,18 @@ def pack(rows: Rows, preparation: Preparation) -> Block:
     return packing.pack(rows.columns, where, preparation, rows.weights)
 
 
-def read_head(plan: Plan, loads: Sequence[Load], wishes: Wishes) -> tuple[Preparation, list[list[Block]]]:
-    """Return the preparation for packing, from the first 65,536 listed rows, and the blocks of the loads read."""
+def read_head(
+    plan: Plan, loads: Sequence[Load], wishes: Wishes
+) -> tuple[Preparation, list[tuple[Rows, int]]]:
+    """Return the preparation for packing, from the first 65,536 listed rows, and the rows and block_rows read."""
     head = head_of(read_rows(plan, load.row_groups) for load in loads)
-    ready = preparation_of(head, wishes)
-    return ready, [
-        list(packed(rows, load.block_rows, ready)) for rows, load in zip(head, loads, strict=False)
-    ]
+    block_rows = [load.block_rows for load in loads]
+    return preparation_of(head, wishes), list(zip(head, block_rows, strict=False))
+
+
+def pack_head(read: tuple[Rows, int], preparation: Preparation) -> Iterator[Block]:
+    """Return the packed blocks of one load of `read_head`."""
+    return packed(*read, preparation)
 
 
 def head_of(read: Iterator[Rows]) -> list[Rows]:
@@ -160,23 +171,55 @@ def load_on(
     from kmeans_dask.dask_blocks import DaskBlocks
     from kmeans_dask.dask_loads import Recipe
 
-    n_threads = sum(host.n_threads for host in cluster.awaited_hosts())
+    hosts = cluster.awaited_hosts()
+    n_threads = sum(host.n_threads for host in hosts)
     loads = shared_loads(plan, n_threads, load_bytes or block_bytes, block_bytes)
-    ready, first = (
-        cluster.first_loads(read_head, plan, loads, wishes, on_disk=on_disk)
-        if isinstance(wishes, Wishes)
-        else (wishes, {})
-    )
+    if isinstance(wishes, Wishes):
+        ahead, where = _begun(cluster, plan, loads, hosts, on_disk=on_disk)
+        ready, first = cluster.first_loads(read_head, pack_head, plan, loads, wishes, on_disk=on_disk)
+        cluster.settle(ahead, where)
+    else:
+        ready, first, ahead = wishes, None, {}
     recipes = [
         Recipe(
-            read_load, (plan.narrowed(load.row_groups), load, ready),
-            load.first_row, load.n_rows, max(1, load.n_rows * row_bytes(plan)), on_disk=on_disk,
+            read_load, (plan.narrowed(load.row_groups), load, ready, str(ahead[i].key) if i in ahead else None),
+            load.first_row, load.n_rows, _bytes_of(plan, load), on_disk=on_disk,
         )
-        for load in loads
+        for i, load in enumerate(loads)
     ]  # fmt: skip
     blocks = DaskBlocks(cluster, recipes, ready=first)
     final = finishing(blocks, ready, wishes)
     return (blocks if final is None else blocks.map_blocks(packing.finish, final)), final or ready
+
+
+def _bytes_of(plan: Plan, load: Load) -> int:
+    return max(1, load.n_rows * row_bytes(plan))
+
+
+def _begun(
+    cluster: "Cluster", plan: Plan, loads: Sequence[Load], hosts: "list[Host]", *, on_disk: bool
+) -> tuple[dict[int, Any], dict[int, str]]:
+    """Have each worker but that of the head read the first load it will be given; return these tasks, and where.
+
+    None where a filter decides how many loads the head takes.
+    """
+    from kmeans_dask.dask_ahead import hold
+    from kmeans_dask.dask_loads import place_all
+
+    if plan.filter is not None:
+        return {}, {}
+    home = hosts[0].address
+    n_head = bisect_left([*accumulate(load.n_rows for load in loads)], packing.HEAD_ROWS) + 1
+    head = dict.fromkeys(range(min(n_head, len(loads))), home)
+    where = place_all([_bytes_of(plan, load) for load in loads], head, hosts, on_disk=on_disk)
+    first = {address: i for i, address in sorted(where.items(), reverse=True) if address != home}
+    begun = {
+        i: cluster.submitted(
+            "ahead", address, hold, read_rows, plan.narrowed(loads[i].row_groups), loads[i].row_groups
+        )
+        for address, i in first.items()
+    }
+    return begun, {i: address for address, i in first.items()}
 
 
 def finishing(blocks: Blocks, ready: Preparation, wishes: Wishes | Preparation) -> Preparation | None:
