@@ -27,6 +27,7 @@ _WRITTEN_BYTES = 8  # of a row, once labels are written: a label and a distance
 _WRITING_BYTES = 80  # of a row in a part that is being written: its pieces, joined, encoded
 _OFFSET_BYTES = 4
 _RESTARTS_ON_DISK = 16  # at most at once: each pass over the disk serves them all
+_RESTARTS_ON_WORKERS = 8  # at least, where they fit: what they ask at one moment is one message and one pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,11 @@ def _state_bytes(job: Job) -> float:
 def _at_once(job: Job, *, on_disk: bool) -> int:
     """Return how many restarts may run at once: in memory more than there are cores only share them."""
     n_restarts = n_init(job) * len(job.kmeans.numbers)
-    return max(1, min(n_restarts, _RESTARTS_ON_DISK if on_disk else os.cpu_count() or 1))
+    if on_disk:
+        return min(n_restarts, _RESTARTS_ON_DISK)
+    # Of those that share a limit of time each would only get less far.
+    merged = _RESTARTS_ON_WORKERS if job.dask and job.kmeans.max_seconds is None else 1
+    return min(n_restarts, max(os.cpu_count() or 1, merged))
 
 
 def n_init(job: Job) -> int:
