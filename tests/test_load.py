@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kmeans_dask.packing import Wishes
+from kmeans_dask.errors import DataError
+from kmeans_dask.packing import Preparation, Wishes
 from pipeline.cluster import connected
 from pipeline.config import DaskConfig
-from pipeline.load import load_here, load_on
+from pipeline.load import _begun, load_here, load_on, read_load
+from pipeline.loads import Load, shared_loads
 from pipeline.source import Plan
 from tests.engine_jobs import noise, write_files
 from tests.source_files import planned, read
@@ -68,3 +70,37 @@ def rows_held(dask_worker: Any) -> int:
     """Return how many rows a worker answers for."""
     [held] = dask_worker.plugins["kmeans-dask-shards"].shards.values()
     return int(held.blocks.summary.n_samples)
+
+
+def test_a_worker_packs_the_rows_that_it_read_while_another_found_the_shift(tmp_path: Path) -> None:
+    """Once: with the file gone it has them for the first load, and nothing for the second time."""
+    found = planned(write_files(tmp_path / "rows", noise(2 * N_ROWS), group_rows=N_ROWS))
+    loads = shared_loads(found, 2, 2**26)
+    local, ready = load_here(found, 2**26, wishes(found), 1)
+    local.close()
+    with connected(DaskConfig(workers=2)) as cluster:
+        hosts = cluster.awaited_hosts()
+        begun, where = _begun(cluster, found, loads, hosts, on_disk=False)
+        assert where == {1: hosts[1].address}
+        cluster.settle(begun, where)
+        for file in (tmp_path / "rows").iterdir():
+            file.unlink()
+        arguments = (found.narrowed(loads[1].row_groups), loads[1], ready, str(begun[1].key))
+        packed = cluster.submitted("load", where[1], rows_of_load, *arguments)
+        assert packed.result() == N_ROWS
+        with pytest.raises(DataError, match=r"000\.parquet"):
+            cluster.submitted("load", where[1], rows_of_load, *arguments).result()
+
+
+def rows_of_load(plan: Plan, load: Load, ready: Preparation, ahead: str) -> int:
+    """Return how many rows a worker packs."""
+    return sum(block.n_rows for block in read_load(plan, load, ready, ahead))
+
+
+def test_nothing_is_read_meanwhile_where_a_filter_may_thin_the_head(tmp_path: Path) -> None:
+    """The head may then take any number of loads."""
+    source = write_files(tmp_path / "rows", noise(2 * N_ROWS), group_rows=N_ROWS)
+    found = planned(source, filter="x0 < 0.5")
+    with connected(DaskConfig(workers=2)) as cluster:
+        loads = shared_loads(found, 2, 2**26)
+        assert _begun(cluster, found, loads, cluster.awaited_hosts(), on_disk=False) == ({}, {})
