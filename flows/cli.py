@@ -200,14 +200,17 @@ def _run_plainly(job: "Job", signals: Interrupts, verbosity: "Verbosity") -> "Ru
 
 
 def _run_in_flow(job: "Job", signals: Interrupts, verbosity: "Verbosity") -> "Run":
-    from flows import report, server
-    from pipeline.runner import Watch
-    from pipeline.sink import new_run_id
+    with importing():
+        import_numba()
+        from flows import report, server
+        from pipeline.runner import Watch
+        from pipeline.sink import new_run_id
 
     console, run_id = report.stderr(), new_run_id()
     report.log_to(console, run_id, verbosity)
     with server.api():
-        from flows.flow import Execution, run_in_flow
+        with importing():
+            from flows.flow import Execution, run_in_flow
 
         with report.live(console, verbosity) as on_progress:
             watch = Watch(signals.stop, on_progress)
