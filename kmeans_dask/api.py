@@ -69,8 +69,9 @@ def kmeans(
     Raises ConfigError, DataError or TooFewSamplesError; warns of fewer distinct rows than clusters.
     """
     check_settings(n_clusters, init, n_init, max_iter, tol, max_seconds)
+    check_calls(seed, hook)
     motion = motion_of(metric, frozen_centroids, init, n_clusters)
-    threads = _threads_of(n_threads)
+    threads = threads_of(n_threads)
     with ExitStack() as stack:
         blocks: Blocks
         if hasattr(data, "map_reduce"):
@@ -83,6 +84,7 @@ def kmeans(
                 )
             motion = replace(motion, unit=preparation.metric == "cosine")
         else:
+            check_no_preparation(preparation)
             blocks, preparation = blocks_of(
                 data, dtype=dtype, weights=weights, metric=metric, n_threads=threads
             )
@@ -139,7 +141,7 @@ def blocks_of(
     if not (dtype is None or (isinstance(dtype, str) and dtype in LARGEST)):
         raise ConfigError(f"dtype must be 'float32' or 'float64'; found {dtype!r}.")
     check_name("metric", metric, METRICS)
-    threads = _threads_of(n_threads)
+    threads = threads_of(n_threads)
     columns = columns_of(data, None, threads)
     if names is not None and (
         isinstance(names, str) or len(set(names)) < len(names) or len(names) != len(columns)
@@ -155,7 +157,7 @@ def blocks_of(
     return LocalBlocks(blocks, n_threads), preparation
 
 
-def _threads_of(n_threads: int | None) -> int:
+def threads_of(n_threads: int | None) -> int:
     """Return how many threads shall be used, all cores by default; refuse what is no such number."""
     if n_threads is None:
         return len(os.sched_getaffinity(0))
@@ -179,7 +181,7 @@ def prepared_blocks_of(
     n_threads: int | None = None,
 ) -> LocalBlocks:
     """Return an array's rows as blocks of this process, prepared as other rows were, for a pass or two."""
-    threads = _threads_of(n_threads)
+    threads = threads_of(n_threads)
     columns = columns_of(data, len(preparation.feature_names), threads)
     blocks = _packed(columns, preparation, weights_of(weights, len(columns[0])), n_threads, order=False)
     return LocalBlocks(blocks, n_threads)
@@ -308,6 +310,23 @@ def check_settings(
         raise ConfigError(f"init must be one of {', '.join(METHODS)}, or centroids; found {init!r}.")
     if max_seconds is not None and not _is_at_least_0(max_seconds):
         raise ConfigError(f"max_seconds must be >= 0, or None for no limit; found {max_seconds!r}.")
+
+
+def check_calls(seed: object, hook: object) -> None:
+    """Refuse a seed that is no integer, and a hook that cannot be called."""
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise ConfigError(f"seed must be an integer; found {seed!r}.")
+    if not callable(hook):
+        raise ConfigError(f"hook must be a function of a Progress; found {hook!r}.")
+
+
+def check_no_preparation(preparation: Preparation | None) -> None:
+    """Refuse a preparation beside an array, whose own would be made."""
+    if preparation is not None:
+        raise ConfigError(
+            "preparation belongs to blocks, and data is an array. Give the blocks that `blocks_of` returned with it, "
+            "or leave it out."
+        )
 
 
 def check_name(name: str, value: object, known: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """Data and several numbers of clusters in, the models, their scores and a choice out."""
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -8,7 +7,15 @@ from typing import Any, Literal, cast
 
 import numpy.typing as npt
 
-from kmeans_dask.api import blocks_of, check_settings, motion_of, warn_of_empty
+from kmeans_dask.api import (
+    blocks_of,
+    check_calls,
+    check_no_preparation,
+    check_settings,
+    motion_of,
+    threads_of,
+    warn_of_empty,
+)
 from kmeans_dask.blocks import Blocks
 from kmeans_dask.elbow_picture import elbow_svg
 from kmeans_dask.errors import ConfigError
@@ -70,10 +77,12 @@ def choose_k(
     if not isinstance(init, str):
         raise ConfigError("several n_clusters cannot start from given centroids. Set init to a method.")
     check_settings(ks[-1], init, n_init, max_iter, tol, max_seconds)
-    threads = n_threads or len(os.sched_getaffinity(0))
+    check_calls(seed, hook)
+    threads = threads_of(n_threads)
     motion = motion_of(metric, (), init, ks[-1])
     with ExitStack() as stack:
         if not hasattr(data, "map_reduce"):
+            check_no_preparation(preparation)
             blocks, preparation = blocks_of(data, metric=metric, n_threads=threads)
             stack.callback(blocks.close)
         elif preparation is None:

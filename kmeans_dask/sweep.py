@@ -1,7 +1,7 @@
 """Several numbers of clusters over the same loaded blocks, each with its restarts, scored and compared."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from threading import Lock
@@ -74,8 +74,8 @@ class SharedStarts:
 
 def numbers_of(n_clusters: Sequence[int]) -> tuple[int, ...]:
     """Return different numbers of clusters in their order; refuse fewer than two, and any below 1."""
-    given = list(n_clusters)
-    whole = all(isinstance(k, Integral) and k >= 1 for k in given)
+    given: Any = list(n_clusters) if isinstance(n_clusters, Iterable) else n_clusters
+    whole = isinstance(given, list) and all(isinstance(k, Integral) and int(k) >= 1 for k in given)
     if not whole or len(given) < 2 or len(set(given)) < len(given):
         raise ConfigError(
             f"n_clusters must be two or more different whole numbers of at least 1; found {given!r}. "

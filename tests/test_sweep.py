@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from kmeans_dask import choose_k, kmeans
+from kmeans_dask import blocks_of, choose_k, kmeans
 from kmeans_dask.choice import RULES, Score, chosen
 from kmeans_dask.choosing import ChosenK
 from kmeans_dask.elbow_picture import elbow_svg
@@ -243,9 +243,9 @@ def test_the_picture_shows_every_score() -> None:
     assert len(picture) < 40_000
 
 
-@pytest.mark.parametrize("given", [[3], [2, 2], [0, 2], [2, 3.5], [], ["2", "3"]])
+@pytest.mark.parametrize("given", [[3], [2, 2], [0, 2], [2, 3.5], [], ["2", "3"], 5, None])
 def test_bad_numbers_are_refused_with_what_was_given(given: list[int]) -> None:
-    """One number, repeated ones, ones below 1 and fractions."""
+    """One number, also by itself, repeated ones, ones below 1 and fractions."""
     with pytest.raises(ConfigError, match="two or more different whole numbers of at least 1; found"):
         choose_k(clouds(2, 20), given)
 
@@ -254,5 +254,11 @@ def test_what_else_is_refused() -> None:
     """Starts that fit one number alone, and more clusters than rows."""
     with pytest.raises(ConfigError, match="cannot start from given centroids"):
         choose_k(clouds(2, 20), [2, 3], init=np.zeros((2, 2)))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="seed must be"):
+        choose_k(clouds(2, 20), [2, 3], seed=0.5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="n_threads must be"):
+        choose_k(clouds(2, 20), [2, 3], n_threads=-1)
+    with pytest.raises(ConfigError, match="preparation belongs to blocks"):
+        choose_k(clouds(2, 20), [2, 3], preparation=blocks_of(clouds(2, 20))[1])
     with pytest.raises(TooFewSamplesError, match="n_clusters=21 needs at least 21 rows; the data hold 20"):
         choose_k(clouds(2, 20), [2, 21])
