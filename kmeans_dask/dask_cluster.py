@@ -191,18 +191,25 @@ class Cluster:
             except Lost as lost:
                 self.lose(lost)
             else:
+                # Before any other load of that worker: until then it keeps all that fn returned.
                 loads = {
-                    i: self.submitted(f"head-{i}", home, _made_of, both, i, make, on_disk)
+                    i: self.submitted(f"head-{i}", home, _made_of, both, i, make, on_disk, priority=2)
                     for i in range(n_loads)
                 }
+                self.rely_on([home])
                 return value, Ready(loads, dict.fromkeys(loads, home))
 
-    def settle(self, futures: Mapping[int, Future[Any]], where: Mapping[int, str]) -> None:
-        """Wait until each future is done, or its worker lost."""
-        try:
-            self.wait(futures, where)
-        except Lost as lost:
-            self.lose(lost)
+    def settle(self, begun: Ready) -> None:
+        """Wait until each of these is done, or its worker lost."""
+        futures = dict(begun.futures)
+        while futures:
+            try:
+                self.wait(futures, {i: begun.where[i] for i in futures})
+            except Lost as lost:
+                self.lose(lost)
+                futures = {i: future for i, future in futures.items() if begun.where[i] not in lost.addresses}
+            else:
+                return
 
     def submitted(
         self, name: str, address: str, fn: Callable[..., Any], *args: Any, priority: int = 0

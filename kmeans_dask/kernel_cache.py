@@ -82,9 +82,9 @@ def stamp_of(source: Path) -> str:
 
 
 class _Impl(CompileResultCacheImpl):
-    """numba's, but for a kernel's code as others take it in: that is read when one of them is compiled.
+    """numba's, but for a kernel's code as others take it in: that is parsed when one of them is compiled.
 
-    It is most of what lies on disk, and reading it took three quarters of the time.
+    It is most of what lies on disk, and parsing it took three quarters of the time.
     """
 
     def reduce(self, cres: Any) -> Any:

@@ -96,7 +96,7 @@ def _state_bytes(job: Job) -> float:
 
 
 def _at_once(job: Job, *, on_disk: bool) -> int:
-    """Return how many restarts may run at once: in memory more than there are cores only share them."""
+    """Return how many restarts may run at once: in memory of this process more than there are cores only share them."""
     n_restarts = n_init(job) * len(job.kmeans.numbers)
     if on_disk:
         return min(n_restarts, _RESTARTS_ON_DISK)
@@ -121,9 +121,10 @@ def _threads(job: Job) -> int:
 
 
 def _reading(job: Job, plan: Plan, loads: Sequence[Load]) -> int:
-    """Return the bytes of the loads that are read at once, or of those that hold the first rows: columns and packed."""
+    """Return the bytes of the loads that hold the first rows, and of those read beside them: columns and packed."""
     largest = max((load.n_rows for load in loads), default=0)
-    rows = max(min(_threads(job), len(loads)) * largest, min(plan.n_rows, HEAD_ROWS + largest))
+    others = min(_threads(job), len(loads)) - 1
+    rows = min(plan.n_rows, HEAD_ROWS + largest) + max(others, 0) * largest
     return rows * (row_bytes(plan) + 8 * len(plan.columns))
 
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from pipeline.source import Plan, RowGroup, Rows, read_rows
 
 if TYPE_CHECKING:
     from kmeans_dask.dask_blocks import DaskBlocks
-    from kmeans_dask.dask_cluster import Cluster
+    from kmeans_dask.dask_cluster import Cluster, Ready
     from kmeans_dask.placement import Host
 
 Read = Callable[[Plan, Sequence[RowGroup]], Rows]
@@ -109,7 +109,7 @@ def load_here(
 ) -> tuple[LocalBlocks | DiskBlocks, Preparation]:
     """Return the plan's rows as blocks of this process, and their preparation, which may be given.
 
-    load_bytes: see `loads_of`. scratch: the directory in which blocks lie on disk; None: in memory.
+    load_bytes: see `shared_loads`. scratch: the directory in which blocks lie on disk; None: in memory.
     read: as `read_rows`.
     """
     loads = shared_loads(plan, n_threads, load_bytes or block_bytes, block_bytes)
@@ -169,25 +169,29 @@ def load_on(
 ) -> "tuple[DaskBlocks, Preparation]":
     """Return the plan's rows as blocks on a client's workers, in their memory or on their disks; see `load_here`."""
     from kmeans_dask.dask_blocks import DaskBlocks
+    from kmeans_dask.dask_cluster import Ready
     from kmeans_dask.dask_loads import Recipe
 
     hosts = cluster.awaited_hosts()
     n_threads = sum(host.n_threads for host in hosts)
     loads = shared_loads(plan, n_threads, load_bytes or block_bytes, block_bytes)
+    ahead, first = Ready(), Ready()
     if isinstance(wishes, Wishes):
-        ahead, where = _begun(cluster, plan, loads, hosts, on_disk=on_disk)
+        ahead = _read_first_loads(cluster, plan, loads, hosts, on_disk=on_disk)
         ready, first = cluster.first_loads(read_head, pack_head, plan, loads, wishes, on_disk=on_disk)
-        cluster.settle(ahead, where)
+        cluster.settle(ahead)
     else:
-        ready, first, ahead = wishes, None, {}
+        ready = wishes
+    keys = {i: str(future.key) for i, future in ahead.futures.items()}
     recipes = [
         Recipe(
-            read_load, (plan.narrowed(load.row_groups), load, ready, str(ahead[i].key) if i in ahead else None),
+            read_load, (plan.narrowed(load.row_groups), load, ready, keys.get(i)),
             load.first_row, load.n_rows, _bytes_of(plan, load), on_disk=on_disk,
         )
         for i, load in enumerate(loads)
     ]  # fmt: skip
     blocks = DaskBlocks(cluster, recipes, ready=first)
+    del ahead, first  # or workers keep what was not needed, and rows that are about to be replaced
     final = finishing(blocks, ready, wishes)
     return (blocks if final is None else blocks.map_blocks(packing.finish, final)), final or ready
 
@@ -196,30 +200,33 @@ def _bytes_of(plan: Plan, load: Load) -> int:
     return max(1, load.n_rows * row_bytes(plan))
 
 
-def _begun(
+def _read_first_loads(
     cluster: "Cluster", plan: Plan, loads: Sequence[Load], hosts: "list[Host]", *, on_disk: bool
-) -> tuple[dict[int, Any], dict[int, str]]:
-    """Have each worker but that of the head read the first load it will be given; return these tasks, and where.
+) -> "Ready":
+    """Have each worker but that of the head read the first load that it will be given; return these, in the making.
 
     None where a filter decides how many loads the head takes.
     """
     from kmeans_dask.dask_ahead import hold
+    from kmeans_dask.dask_cluster import Ready
     from kmeans_dask.dask_loads import place_all
 
     if plan.filter is not None:
-        return {}, {}
-    home = hosts[0].address
+        return Ready()
     n_head = bisect_left([*accumulate(load.n_rows for load in loads)], packing.HEAD_ROWS) + 1
-    head = dict.fromkeys(range(min(n_head, len(loads))), home)
-    where = place_all([_bytes_of(plan, load) for load in loads], head, hosts, on_disk=on_disk)
-    first = {address: i for i, address in sorted(where.items(), reverse=True) if address != home}
-    begun = {
-        i: cluster.submitted(
-            "ahead", address, hold, read_rows, plan.narrowed(loads[i].row_groups), loads[i].row_groups
-        )
-        for address, i in first.items()
-    }
-    return begun, {i: address for address, i in first.items()}
+    head = dict.fromkeys(range(min(n_head, len(loads))), hosts[0].address)
+    placed = place_all([_bytes_of(plan, load) for load in loads], head, hosts, on_disk=on_disk)
+    first = {address: i for i, address in sorted(placed.items(), reverse=True) if i not in head}
+    where = {i: address for address, i in first.items() if address != hosts[0].address}
+    return Ready(
+        {
+            i: cluster.submitted(
+                "ahead", address, hold, read_rows, plan.narrowed(loads[i].row_groups), loads[i].row_groups
+            )
+            for i, address in where.items()
+        },
+        where,
+    )
 
 
 def finishing(blocks: Blocks, ready: Preparation, wishes: Wishes | Preparation) -> Preparation | None:

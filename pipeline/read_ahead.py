@@ -63,10 +63,18 @@ class _Ahead(Source):
         return plan
 
 
+def _is_here(path: str) -> bool:
+    scheme, separator, _ = path.partition("://")
+    return not separator or scheme == "file"
+
+
 @contextmanager
 def begun(job: Job) -> Iterator[Source]:
-    """Give the source of a job, begun on other threads if the job runs in this process; no longer than the block."""
-    if job.dask is not None:
+    """Give the source of a job, begun on other threads, no longer than the block, where that costs nothing in vain.
+
+    That is in this process and from its own disks: elsewhere nothing is asked for before the output has been probed.
+    """
+    if job.dask is not None or not all(map(_is_here, job.source.path)):
         yield Source(job)
         return
     n_threads = len(os.sched_getaffinity(0))

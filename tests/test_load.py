@@ -1,5 +1,6 @@
 """From a plan to blocks: loads of one share for each thread, whatever the row groups."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import pytest
 
 from kmeans_dask.errors import DataError
 from kmeans_dask.packing import Preparation, Wishes
+from pipeline import load
 from pipeline.cluster import connected
 from pipeline.config import DaskConfig
-from pipeline.load import _begun, load_here, load_on, read_load
+from pipeline.load import _read_first_loads, load_here, load_on, read_load
 from pipeline.loads import Load, shared_loads
-from pipeline.source import Plan
+from pipeline.source import Plan, rows
 from tests.engine_jobs import noise, write_files
 from tests.source_files import planned, read
 
@@ -80,21 +82,56 @@ def test_a_worker_packs_the_rows_that_it_read_while_another_found_the_shift(tmp_
     local.close()
     with connected(DaskConfig(workers=2)) as cluster:
         hosts = cluster.awaited_hosts()
-        begun, where = _begun(cluster, found, loads, hosts, on_disk=False)
-        assert where == {1: hosts[1].address}
-        cluster.settle(begun, where)
+        begun = _read_first_loads(cluster, found, loads, hosts, on_disk=False)
+        assert begun.where == {1: hosts[1].address}
+        cluster.settle(begun)
         for file in (tmp_path / "rows").iterdir():
             file.unlink()
-        arguments = (found.narrowed(loads[1].row_groups), loads[1], ready, str(begun[1].key))
-        packed = cluster.submitted("load", where[1], rows_of_load, *arguments)
+        arguments = (found.narrowed(loads[1].row_groups), loads[1], ready, str(begun.futures[1].key))
+        packed = cluster.submitted("load", begun.where[1], rows_of_load, *arguments)
         assert packed.result() == N_ROWS
         with pytest.raises(DataError, match=r"000\.parquet"):
-            cluster.submitted("load", where[1], rows_of_load, *arguments).result()
+            cluster.submitted("load", begun.where[1], rows_of_load, *arguments).result()
 
 
 def rows_of_load(plan: Plan, load: Load, ready: Preparation, ahead: str) -> int:
     """Return how many rows a worker packs."""
     return sum(block.n_rows for block in read_load(plan, load, ready, ahead))
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "group_rows", "keys"),
+    [(2 * N_ROWS, N_ROWS, {}), (40_000, 5_000, {}), (2 * N_ROWS, 9_000, {"filter": "x0 < 0.5"})],
+)
+def test_every_row_group_is_read_once_on_a_cluster(
+    tmp_path: Path, n_rows: int, group_rows: int, keys: dict[str, str]
+) -> None:
+    """With one load read ahead, with all of them in the head, and behind a filter."""
+    found = planned(write_files(tmp_path / "rows", noise(n_rows), group_rows=group_rows), **keys)
+    with connected(DaskConfig(workers=2)) as cluster:
+        cluster.client.run(count_reads)
+        blocks, _ = load_on(cluster, found, 2**26, wishes(found))
+        with blocks:
+            read_by = cluster.client.run(reads)
+    assert sum(read_by.values(), Counter()) == Counter(group.first_row for group in found.row_groups)
+
+
+def count_reads() -> None:
+    """Count what this worker reads."""
+    real = rows.read_rows
+    rows.reads = Counter()  # type: ignore[attr-defined]
+
+    def counted(plan: Plan, groups: Any) -> Any:
+        rows.reads.update(group.first_row for group in groups)  # type: ignore[attr-defined]
+        return real(plan, groups)
+
+    rows.read_rows = load.read_rows = counted  # type: ignore[attr-defined]
+
+
+def reads() -> Counter[int]:
+    """Return how often this worker read each row group, by its first row."""
+    found: Counter[int] = rows.reads  # type: ignore[attr-defined]
+    return found
 
 
 def test_nothing_is_read_meanwhile_where_a_filter_may_thin_the_head(tmp_path: Path) -> None:
@@ -103,4 +140,4 @@ def test_nothing_is_read_meanwhile_where_a_filter_may_thin_the_head(tmp_path: Pa
     found = planned(source, filter="x0 < 0.5")
     with connected(DaskConfig(workers=2)) as cluster:
         loads = shared_loads(found, 2, 2**26)
-        assert _begun(cluster, found, loads, cluster.awaited_hosts(), on_disk=False) == ({}, {})
+        assert _read_first_loads(cluster, found, loads, cluster.awaited_hosts(), on_disk=False).where == {}

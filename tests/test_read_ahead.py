@@ -32,16 +32,22 @@ def same(a: Rows, b: Rows) -> bool:
     )
 
 
-@pytest.mark.parametrize("dask", [{}, {"workers": 2}])
-def test_plan_and_rows_are_those_of_the_steps(tmp_path: Path, dask: dict[str, int]) -> None:
+def test_plan_and_rows_are_those_of_the_steps(tmp_path: Path) -> None:
     """Of every load, the first ones included, and again where it is asked for twice."""
-    settings = noise_job(tmp_path, **dask)
+    settings = noise_job(tmp_path)
     plain = Source(settings)
     plan = plain.plan()
     with begun(settings) as source:
         assert source.plan() == plan
         for load in (*loads_of(plan), *loads_of(plan)):
             assert same(source.rows(plan, load.row_groups), plain.rows(plan, load.row_groups))
+
+
+def test_nothing_is_begun_for_workers_or_from_elsewhere(tmp_path: Path) -> None:
+    """Workers read for themselves, and an object store is asked for nothing before the output is probed."""
+    for settings in (noise_job(tmp_path, workers=2), job(tmp_path, "s3://nowhere/rows.parquet")):
+        with begun(settings) as source:
+            assert type(source) is Source
 
 
 def test_rows_that_were_read_are_not_read_again(tmp_path: Path) -> None:
@@ -68,7 +74,7 @@ def test_loads_of_another_length_are_read_as_they_are(tmp_path: Path) -> None:
 
 
 def test_errors_come_with_the_step(tmp_path: Path) -> None:
-    """Beginning raises nothing; the plan, or the rows, raise what they always do."""
+    """Beginning raises nothing; the plan raises what it always does."""
     settings = job(tmp_path, str(tmp_path / "nowhere.parquet"))
     with begun(settings) as source, pytest.raises(KMeansError) as ahead:
         source.plan()
