@@ -23,10 +23,7 @@ from kmeans_dask.packing import block_of_rows
 from kmeans_dask.reclustering import greedy
 
 ROUNDS = (3, 8)  # of k-means||, at least and at most
-ROUNDS_OF_SEARCH = (
-    5,
-    5,
-)  # for a start that is searched on from: with these the length of a search was measured
+ROUNDS_OF_SEARCH = (5, 5)  # for a start that is searched on from: the length of searches was measured so
 _WORTH_A_ROUND = 0.5  # of the cost before a round, up to which another one follows
 _OVERSAMPLING = 2.0
 _RECLUSTER_ITERATIONS = 30

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -91,26 +92,34 @@ def _local_cluster(settings: DaskConfig) -> Iterator[LocalCluster]:
     with (
         _scratch(settings.local_directory) as local_directory,
         _loop() as loop,
+        ThreadPoolExecutor(1, thread_name_prefix="start of the workers") as starter,
     ):
         ready_client()  # while the fork server imports what workers need
+        starting = starter.submit(
+            LocalCluster,
+            loop=loop,
+            n_workers=settings.workers,
+            threads_per_worker=settings.threads_per_worker,
+            memory_limit=settings.memory_limit,
+            local_directory=local_directory,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",  # any free port: /metrics and /health, and no clash of two jobs
+            preload=["pipeline.processes"],
+            silence_logs=logging.ERROR,
+        )
         try:
-            cluster = LocalCluster(
-                loop=loop,
-                n_workers=settings.workers,
-                threads_per_worker=settings.threads_per_worker,
-                memory_limit=settings.memory_limit,
-                local_directory=local_directory,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",  # any free port: /metrics and /health, and no clash of two jobs
-                preload=["pipeline.processes"],
-                silence_logs=logging.ERROR,
-            )
-        except (RuntimeError, OSError) as error:  # a TimeoutError is an OSError
-            raise _not_started(error) from error
-        try:
-            yield cluster
+            yield _started(starting)
         finally:
-            cluster.close(timeout=5)
+            # After a signal too: workers that are starting would go on, and find their scratch gone.
+            if starting.exception() is None:
+                starting.result().close(timeout=5)
+
+
+def _started(starting: Future[LocalCluster]) -> LocalCluster:
+    try:
+        return starting.result()
+    except (RuntimeError, OSError) as error:  # a TimeoutError is an OSError
+        raise _not_started(error) from error
 
 
 @contextmanager

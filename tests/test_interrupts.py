@@ -37,13 +37,13 @@ def environment(mark: str, home: Path) -> dict[str, str]:
     return {**cleaned, MARK: mark, "HOME": str(home), "PREFECT_HOME": str(home / ".prefect")}
 
 
-def until(holds: Callable[[], bool], seconds: float) -> bool:
-    """Return whether something comes to hold in time."""
+def until(holds: Callable[[], bool], seconds: float, *, poll: float = 0.05) -> bool:
+    """Return whether something comes to hold in time, asked every `poll` seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        time.sleep(poll)
     return True
 
 
@@ -130,6 +130,29 @@ def test_an_interrupted_fit_removes_what_it_wrote(tmp_path: Path, sent: signal.S
         process.wait()
     assert log.read_text().splitlines()[-1] == f"interrupted by {sent.name}"
     assert not list((tmp_path / "out").glob("runs/*"))
+
+
+@LINUX
+@pytest.mark.fault
+@pytest.mark.parametrize("moment", range(8))
+def test_a_signal_while_the_workers_start_waits_for_them(tmp_path: Path, home: Path, moment: int) -> None:
+    """Workers half started are ended as others are: none goes on and finds its scratch gone."""
+    mark, log = uuid.uuid4().hex, tmp_path / "log"
+    process = started("run", long_job(tmp_path), "--no-prefect", env=environment(mark, home), log=log)
+    try:
+        # The command, the server whose copies workers are, its tracker of resources; then the first worker.
+        assert until(lambda: len(processes_with(MARK, mark)) > 3, 60, poll=0.002), log.read_text()
+        time.sleep(0.02 * moment)
+        process.send_signal(signal.SIGTERM)
+        assert until(lambda: not processes_with(MARK, mark), GONE_SECONDS), described(
+            processes_with(MARK, mark)
+        )
+        assert process.wait(GONE_SECONDS) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+    assert log.read_text().splitlines()[-1] == "interrupted by SIGTERM"
+    assert "Traceback" not in log.read_text()
 
 
 @LINUX
