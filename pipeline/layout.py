@@ -17,7 +17,7 @@ from pipeline.source import Plan
 _PROCESS_BYTES = 300 * 10**6  # beside its rows, with numba and Arrow at work
 # The same of a copy of a process that has imported all. Should the fork server fail to start, workers start afresh and
 # take more than the plan says.
-_COPY_BYTES = 250 * 10**6
+_COPY_BYTES = 200 * 10**6
 _USABLE = 0.9
 _USABLE_ELSEWHERE = 0.6  # workers that we did not start spill to disk and pause from there on
 # Of a row, for each restart that runs: a label and a slack, in a search also those of where a breath starts from;

@@ -58,7 +58,7 @@ def test_the_plan_goes_to_disk_when_memory_is_short(
     """Rows in memory while they fit, else on disk, with as many restarts at a time as their state allows."""
     monkeypatch.setattr(processes, "COPIES_WORKERS", True)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    limits = (1600, 1000, 570)
+    limits = (1600, 1000, 517)
     found = {limit: plan_job(wide_job(tmp_path, wide, f"{limit}MiB", n_init=20)) for limit in limits}
     assert [plan.blocks_in for plan in found.values()] == ["memory", "disk", "disk"]
     # In memory 8, as there are fewer cores; on disk at most 16, of 8.1 bytes a row each.

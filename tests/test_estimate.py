@@ -102,7 +102,7 @@ def test_copies_of_a_process_take_less_than_fresh_ones(
     afresh, as_copies = found
     assert afresh is not None
     assert as_copies is not None
-    assert afresh - as_copies == 50 * 10**6
+    assert afresh - as_copies == 100 * 10**6
 
 
 def test_before_connecting_to_a_cluster_its_memory_is_unknown(tmp_path: Path) -> None:
@@ -146,10 +146,10 @@ def test_too_few_rows_are_refused(tmp_path: Path) -> None:
 
 def test_data_beyond_the_memory_are_refused(tmp_path: Path) -> None:
     """What a worker would need, what it has, and what to change, from the plan alone."""
-    settings = job(tmp_path, write_files(tmp_path / "data", noise(10_000)), dask={"memory_limit": "260MiB"})
+    settings = job(tmp_path, write_files(tmp_path / "data", noise(10_000)), dask={"memory_limit": "200MiB"})
     plan = planned(settings)
     with pytest.raises(
-        DataError, match=r"10,000 rows of 4 features need about 2\d\d MiB in each worker, more than"
+        DataError, match=r"10,000 rows of 4 features need about 1\d\d MiB in each worker, more than"
     ):
         check_memory(settings, plan, summary_of(settings, plan))
     check_memory(settings, plan, summary_of(settings, plan, limit=2**30))
